@@ -1,0 +1,105 @@
+//! What the user writes: the deterministic service that a replica runs.
+
+use crate::batch::{UnorderedBatch, Update, UpdateBatch};
+use crate::error::BoxError;
+use crate::reply::{BatchReplies, UpdateReply};
+use crate::state::CRUDState;
+
+/// The types of a service's requests and replies.
+pub trait ApplicationData {
+    /// A client's request. Speculation may run one request more than once, hence `Clone` and `Sync`.
+    type Request: Clone + Send + Sync + 'static;
+    /// The service's answer.
+    type Reply: Send + 'static;
+}
+
+/// The request type of application `A` over state `S`.
+pub type Request<A, S> = <<A as Application<S>>::AppData as ApplicationData>::Request;
+/// The reply type of application `A` over state `S`.
+pub type Reply<A, S> = <<A as Application<S>>::AppData as ApplicationData>::Reply;
+
+/// A deterministic service over a state `S`.
+///
+/// The loop over [`update`](Application::update) in batch order *is* the meaning of a batch: whatever an executor
+/// does, its state and replies equal that loop's. So `update` must depend on nothing but the state and the request:
+/// no clock, no randomness, no iteration order of a randomly seeded map, no mutable state of its own.
+///
+/// # Panics
+///
+/// A panic in any of these methods (outside speculation) stops the executor with
+/// [`Failure::OperationPanicked`](crate::error::Failure::OperationPanicked) as the cause.
+pub trait Application<S>: Send + Sync + 'static {
+    /// Request and reply types.
+    type AppData: ApplicationData;
+
+    /// The state of a replica that has executed nothing.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the state from being made; it is returned by the executor's `init`.
+    fn initial_state() -> Result<S, BoxError>;
+
+    /// Answers a read-only request on the current state.
+    fn unordered_execution(&self, state: &S, request: Request<Self, S>) -> Reply<Self, S>;
+
+    /// Answers read-only requests; the replies are in the order of the requests.
+    ///
+    /// The sequential executors call this method; the parallel ones spread
+    /// [`unordered_execution`](Application::unordered_execution) over their threads.
+    fn unordered_batched_execution(
+        &self,
+        state: &S,
+        batch: UnorderedBatch<Request<Self, S>>,
+    ) -> BatchReplies<Reply<Self, S>> {
+        let mut replies = BatchReplies::with_capacity(batch.len());
+        for request in batch.into_requests() {
+            replies.push(answer(request, |request| self.unordered_execution(state, request)));
+        }
+        replies
+    }
+
+    /// Executes one ordered request.
+    fn update(&self, state: &mut S, request: Request<Self, S>) -> Reply<Self, S>;
+
+    /// Executes an ordered batch; the replies are in batch order.
+    ///
+    /// Override it only to do the same faster. Every executor runs a batch that it does not speculate on through
+    /// this method.
+    fn update_batch(
+        &self,
+        state: &mut S,
+        batch: UpdateBatch<Request<Self, S>>,
+    ) -> BatchReplies<Reply<Self, S>> {
+        let mut replies = BatchReplies::with_capacity(batch.len());
+        for update in batch.into_updates() {
+            replies.push(answer(update, |request| self.update(state, request)));
+        }
+        replies
+    }
+}
+
+/// An application whose operations can run ahead of their turn, on any state that offers create, read, update and
+/// delete.
+///
+/// `speculatively_execute` must do what [`Application::update`] does, through the state that it is handed: that one
+/// sees the operation's prefix of the batch, or an earlier moment of it (then the result is thrown away and the
+/// operation runs again at its turn).
+pub trait ScalableApp<S: CRUDState>: Application<S> {
+    /// Executes one request on `state`.
+    fn speculatively_execute(&self, state: &mut impl CRUDState, request: Request<Self, S>) -> Reply<Self, S>;
+
+    /// The same without owning the request. Override it to save a clone per run.
+    fn speculatively_execute_ref(
+        &self,
+        state: &mut impl CRUDState,
+        request: &Request<Self, S>,
+    ) -> Reply<Self, S> {
+        self.speculatively_execute(state, request.clone())
+    }
+}
+
+/// Runs `execute` on the request inside `update` and addresses the result to its sender.
+pub(crate) fn answer<O, R>(update: Update<O>, execute: impl FnOnce(O) -> R) -> UpdateReply<R> {
+    let (from, session_id, operation_id, operation) = update.into_inner();
+    UpdateReply::new(from, session_id, operation_id, execute(operation))
+}

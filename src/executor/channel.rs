@@ -1,0 +1,221 @@
+//! Bounded channels that know how their executor ended.
+//!
+//! Every channel of one executor shares one [`Life`]. After a failure both ends of each report the cause.
+
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
+
+use crate::batch::SeqNo;
+use crate::error::{Failure, QueueError};
+use crate::metrics::Metrics;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// How an executor ended when nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExecutorEnd {
+    /// The last batch that it executed.
+    pub last_executed: SeqNo,
+}
+
+#[derive(Debug, Default)]
+struct Status {
+    started: bool,
+    failure: Option<Failure>,
+    end: Option<ExecutorEnd>,
+    install_error: Option<Arc<str>>,
+    last_executed: SeqNo,
+}
+
+/// What the threads and handles of one executor share: its metrics and its fate.
+#[derive(Debug)]
+pub(crate) struct Life {
+    status: Mutex<Status>,
+    ended: Condvar,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Life {
+    pub(crate) fn new() -> Arc<Life> {
+        Arc::new(Life {
+            status: Mutex::new(Status::default()),
+            ended: Condvar::new(),
+            metrics: Arc::new(Metrics::new()),
+        })
+    }
+
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn started(&self) {
+        self.status().started = true;
+    }
+
+    /// Records the cause of the end; the first one stands.
+    pub(crate) fn fail(&self, failure: Failure) {
+        tracing::error!(cause = %failure, "executor failed");
+        self.status().failure.get_or_insert(failure);
+    }
+
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.status().failure.clone()
+    }
+
+    pub(crate) fn end(&self) {
+        let mut status = self.status();
+        status.end = Some(ExecutorEnd { last_executed: status.last_executed });
+        self.ended.notify_all();
+    }
+
+    pub(crate) fn executed(&self, seq: SeqNo) {
+        self.status().last_executed = seq;
+    }
+
+    pub(crate) fn last_executed(&self) -> SeqNo {
+        self.status().last_executed
+    }
+
+    pub(crate) fn set_install_error(&self, error: Option<Arc<str>>) {
+        self.status().install_error = error;
+    }
+
+    pub(crate) fn install_error(&self) -> Option<Arc<str>> {
+        self.status().install_error.clone()
+    }
+
+    /// Waits for the end; at once if the executor never started.
+    pub(crate) fn wait(&self) -> Result<ExecutorEnd, Failure> {
+        let mut status = self.status();
+        while status.started && status.end.is_none() {
+            status = self.ended.wait(status).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        match status.failure.clone() {
+            Some(failure) => Err(failure),
+            None => Ok(status.end.unwrap_or(ExecutorEnd { last_executed: SeqNo::ZERO })),
+        }
+    }
+
+    fn refusal<T>(&self, request: T) -> QueueError<T> {
+        match self.failure() {
+            Some(cause) => QueueError::Failed { cause, request },
+            None => QueueError::Stopped(request),
+        }
+    }
+}
+
+/// The sending end of one of an executor's bounded channels.
+#[derive(Debug)]
+pub struct ChannelSyncTx<T> {
+    pub(crate) inner: Sender<T>,
+    pub(crate) life: Arc<Life>,
+}
+
+impl<T> Clone for ChannelSyncTx<T> {
+    fn clone(&self) -> Self {
+        ChannelSyncTx { inner: self.inner.clone(), life: Arc::clone(&self.life) }
+    }
+}
+
+impl<T> ChannelSyncTx<T> {
+    /// Sends `message`, and waits while the channel is full.
+    ///
+    /// # Errors
+    ///
+    /// The executor has failed or stopped; the message comes back.
+    pub fn send(&self, message: T) -> Result<(), QueueError<T>> {
+        if let Some(cause) = self.life.failure() {
+            return Err(QueueError::Failed { cause, request: message });
+        }
+        self.inner.send(message).map_err(|error| self.life.refusal(error.0))
+    }
+
+    /// Sends `message` if the channel has room.
+    ///
+    /// # Errors
+    ///
+    /// The channel is full, or the executor has failed or stopped; the message comes back.
+    pub fn try_send(&self, message: T) -> Result<(), QueueError<T>> {
+        if let Some(cause) = self.life.failure() {
+            return Err(QueueError::Failed { cause, request: message });
+        }
+        self.inner.try_send(message).map_err(|error| match error {
+            TrySendError::Full(message) => QueueError::Full(message),
+            TrySendError::Disconnected(message) => self.life.refusal(message),
+        })
+    }
+}
+
+/// Why nothing was received.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// Nothing has arrived (in time).
+    #[error("nothing has arrived")]
+    Empty,
+    /// The executor failed; this is the cause. All messages before it were received.
+    #[error("the executor has failed: {0}")]
+    Failed(Failure),
+    /// The other end is gone. All messages were received.
+    #[error("the channel is closed")]
+    Closed,
+}
+
+/// The receiving end of one of an executor's bounded channels.
+#[derive(Debug)]
+pub struct ChannelSyncRx<T> {
+    pub(crate) inner: Receiver<T>,
+    pub(crate) life: Arc<Life>,
+}
+
+impl<T> Clone for ChannelSyncRx<T> {
+    fn clone(&self) -> Self {
+        ChannelSyncRx { inner: self.inner.clone(), life: Arc::clone(&self.life) }
+    }
+}
+
+impl<T> ChannelSyncRx<T> {
+    /// Waits for a message.
+    ///
+    /// # Errors
+    ///
+    /// The other end is gone, or failed.
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.inner.recv().map_err(|_| self.closed())
+    }
+
+    /// Waits for a message, but no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Nothing came in time, or the other end is gone or failed.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
+        self.inner.recv_timeout(timeout).map_err(|error| match error {
+            RecvTimeoutError::Timeout => RecvError::Empty,
+            RecvTimeoutError::Disconnected => self.closed(),
+        })
+    }
+
+    /// Takes a message if there is one.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or the other end is gone or failed.
+    pub fn try_recv(&self) -> Result<T, RecvError> {
+        self.inner.try_recv().map_err(|error| match error {
+            TryRecvError::Empty => RecvError::Empty,
+            TryRecvError::Disconnected => self.closed(),
+        })
+    }
+
+    fn closed(&self) -> RecvError {
+        self.life.failure().map_or(RecvError::Closed, RecvError::Failed)
+    }
+}
+
+/// A bounded channel whose ends belong to the executor that lives `life`.
+pub(crate) fn channel<T>(capacity: usize, life: &Arc<Life>) -> (ChannelSyncTx<T>, ChannelSyncRx<T>) {
+    let (tx, rx) = bounded(capacity);
+    (ChannelSyncTx { inner: tx, life: Arc::clone(life) }, ChannelSyncRx { inner: rx, life: Arc::clone(life) })
+}

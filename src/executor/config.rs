@@ -1,0 +1,172 @@
+//! How an executor is set up.
+
+use std::time::Duration;
+
+use crate::batch::SeqNo;
+use crate::error::ConfigError;
+
+/// Requests that may wait in an executor's queue, by default.
+pub const EXECUTING_BUFFER: usize = 16384;
+/// Messages that may wait in the state and checkpoint channels, by default.
+pub const STATE_BUFFER: usize = 128;
+/// Batches of replies that may wait for the reply thread, by default.
+pub const REPLY_BUFFER: usize = 1024;
+
+/// At most this many threads execute one batch.
+pub const MAX_THREADS: usize = 256;
+
+/// When a multi-threaded executor speculates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExecutionMode {
+    /// Whatever was faster lately for batches of this size. The choice never changes a result.
+    #[default]
+    Adaptive,
+    /// Always; for tests and measurements.
+    Speculate,
+    /// Never.
+    Sequential,
+}
+
+/// The settings of an executor. `Default` is right for a machine that it has to itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExecutorConfig {
+    /// Threads that execute operations, the executor's own among them; `None`: one per available core.
+    pub threads: Option<usize>,
+    /// The last batch that the initial state contains; execution goes on after it. `None`: nothing executed yet.
+    pub initial_seq: Option<SeqNo>,
+    /// Capacity of the request queue.
+    pub executing_buffer: usize,
+    /// Capacity of the state channel and of the checkpoint channel, in messages.
+    pub state_buffer: usize,
+    /// Capacity of the queue to the reply thread, in batches.
+    pub reply_buffer: usize,
+    /// When to speculate.
+    pub mode: ExecutionMode,
+    /// Pin the executing threads to cores of their own, inside the process's affinity mask.
+    pub pin: bool,
+    /// How long an idle worker spins before it parks. Longer saves wake-ups, shorter saves power.
+    pub spin: Duration,
+    /// How many positions speculation may run ahead of retirement.
+    pub window: usize,
+    /// Positions that a thread takes at once; `None`: from measured costs.
+    pub chunk: Option<usize>,
+    /// How long a stopping executor waits for the reader of a checkpoint that it is delivering.
+    pub shutdown_grace: Duration,
+    /// Threads are called `{name}-executor`, `{name}-worker-1`, `{name}-replier`, `{name}-checkpoint`.
+    pub name: String,
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        ExecutorConfig {
+            threads: None,
+            initial_seq: None,
+            executing_buffer: EXECUTING_BUFFER,
+            state_buffer: STATE_BUFFER,
+            reply_buffer: REPLY_BUFFER,
+            mode: ExecutionMode::Adaptive,
+            pin: true,
+            spin: Duration::from_micros(200),
+            window: 4096,
+            chunk: None,
+            shutdown_grace: Duration::from_secs(1),
+            name: "atlas".to_owned(),
+        }
+    }
+}
+
+/// What [`ExecutorConfig::validate`] settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigReport {
+    /// Threads that will execute operations.
+    pub threads: usize,
+    /// Cores that the process may use.
+    pub cores: usize,
+    /// What was chosen and may surprise, as sentences.
+    pub notes: Vec<String>,
+}
+
+impl ExecutorConfig {
+    /// The defaults with this many threads.
+    pub fn with_threads(threads: usize) -> Self {
+        ExecutorConfig { threads: Some(threads), ..Self::default() }
+    }
+
+    /// Checks the settings, and says what follows from them on this machine.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot work.
+    pub fn validate(&self) -> Result<ConfigReport, ConfigError> {
+        let positive = [
+            ("threads", self.threads.unwrap_or(1)),
+            ("executing_buffer", self.executing_buffer),
+            ("state_buffer", self.state_buffer),
+            ("reply_buffer", self.reply_buffer),
+            ("window", self.window),
+            ("chunk", self.chunk.unwrap_or(1)),
+        ];
+        if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
+            return Err(ConfigError::Zero { name });
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or(cores.min(MAX_THREADS));
+        if threads > MAX_THREADS {
+            return Err(ConfigError::TooLarge { name: "threads", value: threads, max: MAX_THREADS });
+        }
+        let mut notes = Vec::new();
+        if self.threads.is_none() {
+            notes.push(format!("{threads} threads, one per available core"));
+        }
+        if threads > cores {
+            notes.push(format!(
+                "{threads} threads share {cores} cores: only {cores} are pinned, and idle ones give way"
+            ));
+        }
+        if threads == 1 && self.mode != ExecutionMode::Sequential {
+            notes.push("one thread has nobody to run ahead: speculation gains nothing".to_owned());
+        }
+        Ok(ConfigReport { threads, cores, notes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        let report = ExecutorConfig::default().validate().expect("valid");
+        assert_eq!(report.threads, report.cores.min(MAX_THREADS));
+    }
+
+    #[test]
+    fn zeros_are_named() {
+        let zero = |change: fn(&mut ExecutorConfig)| {
+            let mut config = ExecutorConfig::default();
+            change(&mut config);
+            config.validate().expect_err("a zero").to_string()
+        };
+        assert_eq!(zero(|c| c.threads = Some(0)), "`threads` must be at least 1");
+        assert_eq!(zero(|c| c.executing_buffer = 0), "`executing_buffer` must be at least 1");
+        assert_eq!(zero(|c| c.state_buffer = 0), "`state_buffer` must be at least 1");
+        assert_eq!(zero(|c| c.reply_buffer = 0), "`reply_buffer` must be at least 1");
+        assert_eq!(zero(|c| c.window = 0), "`window` must be at least 1");
+        assert_eq!(zero(|c| c.chunk = Some(0)), "`chunk` must be at least 1");
+    }
+
+    #[test]
+    fn too_many_threads_are_refused_and_more_than_cores_are_noted() {
+        let mut config = ExecutorConfig::with_threads(MAX_THREADS + 1);
+        assert!(matches!(config.validate(), Err(ConfigError::TooLarge { name: "threads", .. })));
+        config.threads = Some(MAX_THREADS);
+        let report = config.validate().expect("valid");
+        assert_eq!(report.threads, MAX_THREADS);
+        if report.cores < MAX_THREADS {
+            assert!(report.notes.iter().any(|note| note.contains("share")));
+        }
+    }
+}

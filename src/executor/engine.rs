@@ -1,0 +1,37 @@
+//! How a batch is executed: one axis of the four executors.
+
+use super::config::{ConfigReport, ExecutorConfig};
+use crate::app::{Application, Reply, Request};
+use crate::batch::{UnorderedBatch, UpdateBatch};
+use crate::error::{Failure, InitError};
+use crate::metrics::Metrics;
+use crate::reply::BatchReplies;
+use crate::sync::Arc;
+
+/// Executes batches on a state. Implemented by [`Sequential`](super::sequential::Sequential) and
+/// [`Speculative`](super::speculative::Speculative).
+///
+/// A failure ends the executor: no method is called after one.
+pub(crate) trait Engine<A: Application<S>, S>: Send + Sized + 'static {
+    /// An engine for a valid configuration. Spawns the threads that it needs besides the executor's.
+    fn new(config: &ExecutorConfig, report: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError>;
+
+    /// Called once, on the executor's thread, before anything is executed.
+    fn enter(&mut self) {}
+
+    /// Executes an ordered batch: state and replies equal those of the loop over `Application::update`.
+    fn execute(
+        &mut self,
+        app: &A,
+        state: &mut S,
+        batch: UpdateBatch<Request<A, S>>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Failure>;
+
+    /// Answers read-only requests in their order.
+    fn execute_unordered(
+        &mut self,
+        app: &A,
+        state: &S,
+        batch: UnorderedBatch<Request<A, S>>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Failure>;
+}

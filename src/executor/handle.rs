@@ -1,0 +1,162 @@
+//! The consensus engine's end of an executor.
+
+use std::time::Instant;
+
+use super::channel::{ChannelSyncRx, ChannelSyncTx, ExecutorEnd, Life, channel};
+use super::message::ExecutionRequest;
+use crate::batch::{MaybeVec, NodeId, SeqNo, UnorderedBatch, UpdateBatch};
+use crate::error::{Failure, QueueError};
+use crate::metrics::Metrics;
+use crate::sync::Arc;
+
+/// Feeds an executor. Clones feed the same one; when the last is dropped, it finishes what is queued and stops.
+///
+/// Every method that queues waits while the queue is full; its `try_` variant hands the request back instead. After a
+/// failure both return the cause.
+#[derive(Debug)]
+pub struct ExecutorHandle<O> {
+    work: ChannelSyncTx<ExecutionRequest<O>>,
+}
+
+impl<O> Clone for ExecutorHandle<O> {
+    fn clone(&self) -> Self {
+        ExecutorHandle { work: self.work.clone() }
+    }
+}
+
+/// A queueing method and its `try_` variant, which differ in nothing but the wait.
+macro_rules! queueing {
+    ($(#[$doc:meta])* $name:ident, $try_name:ident, $argument:ident: $type:ty, $request:expr, $back:pat => $returned:expr) => {
+        $(#[$doc])*
+        ///
+        /// # Errors
+        ///
+        /// The executor has failed or stopped. What was to be queued comes back.
+        pub fn $name(&self, $argument: $type) -> Result<(), QueueError<$type>> {
+            self.work.send($request).map_err(|error| error.map(|request| match request {
+                $back => $returned,
+                _ => unreachable!("the channel hands back what was sent"),
+            }))
+        }
+
+        /// The same without waiting.
+        ///
+        /// # Errors
+        ///
+        /// The queue is full, or the executor has failed or stopped. What was to be queued comes back.
+        pub fn $try_name(&self, $argument: $type) -> Result<(), QueueError<$type>> {
+            self.work.try_send($request).map_err(|error| error.map(|request| match request {
+                $back => $returned,
+                _ => unreachable!("the channel hands back what was sent"),
+            }))
+        }
+    };
+}
+
+impl<O> ExecutorHandle<O> {
+    /// A handle, and the end of the queue that the executor takes its work from.
+    pub(crate) fn new(capacity: usize) -> (Self, ChannelSyncRx<ExecutionRequest<O>>) {
+        let (work, receiver) = channel(capacity, &Life::new());
+        (ExecutorHandle { work }, receiver)
+    }
+
+    queueing! {
+        /// Queues decided batches that this replica missed. They are executed, but nobody is answered.
+        catch_up_to_quorum, try_catch_up_to_quorum, batches: MaybeVec<UpdateBatch<O>>,
+        ExecutionRequest::CatchUp(batches), ExecutionRequest::CatchUp(batches) => batches
+    }
+
+    queueing! {
+        /// Queues a batch.
+        queue_update, try_queue_update, batch: UpdateBatch<O>,
+        ExecutionRequest::Update((batch, Instant::now())), ExecutionRequest::Update((batch, _)) => batch
+    }
+
+    queueing! {
+        /// Queues a batch after which a checkpoint is to be delivered.
+        queue_update_and_get_appstate, try_queue_update_and_get_appstate, batch: UpdateBatch<O>,
+        ExecutionRequest::UpdateAndGetAppstate((batch, Instant::now())),
+        ExecutionRequest::UpdateAndGetAppstate((batch, _)) => batch
+    }
+
+    queueing! {
+        /// Queues read-only requests.
+        queue_update_unordered, try_queue_update_unordered, requests: UnorderedBatch<O>,
+        ExecutionRequest::ExecuteUnordered(requests), ExecutionRequest::ExecuteUnordered(requests) => requests
+    }
+
+    queueing! {
+        /// Asks for the state as of the last batch executed before this request, for node `node`.
+        read_state, try_read_state, node: NodeId,
+        ExecutionRequest::Read(node), ExecutionRequest::Read(node) => node
+    }
+
+    /// Tells the executor that a state to install is on its way through the state channel.
+    ///
+    /// # Errors
+    ///
+    /// The executor has failed or stopped.
+    pub fn poll_state_channel(&self) -> Result<(), QueueError> {
+        self.work.send(ExecutionRequest::PollStateChannel).map_err(|error| error.map(drop))
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full, or the executor has failed or stopped.
+    pub fn try_poll_state_channel(&self) -> Result<(), QueueError> {
+        self.work.try_send(ExecutionRequest::PollStateChannel).map_err(|error| error.map(drop))
+    }
+
+    /// The executor's counters and histograms; readable at any time, also after the end.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.work.life.metrics)
+    }
+
+    /// The last batch that was executed or installed.
+    pub fn last_executed(&self) -> SeqNo {
+        self.work.life.last_executed()
+    }
+
+    /// The cause, if the executor has failed.
+    pub fn failure(&self) -> Option<Failure> {
+        self.work.life.failure()
+    }
+
+    /// Why the last state offered for installation was refused; `None` if it was not.
+    pub fn install_error(&self) -> Option<Arc<str>> {
+        self.work.life.install_error()
+    }
+
+    /// Drops this handle and waits until the executor has ended, which it does when all other handles are gone too.
+    ///
+    /// # Errors
+    ///
+    /// The cause, if it failed.
+    pub fn join(self) -> Result<ExecutorEnd, Failure> {
+        let life = Arc::clone(&self.work.life);
+        drop(self);
+        life.wait()
+    }
+}
+
+impl<T> QueueError<T> {
+    /// The same error with what comes back changed by `f`.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> QueueError<U> {
+        match self {
+            QueueError::Full(request) => QueueError::Full(f(request)),
+            QueueError::Failed { cause, request } => QueueError::Failed { cause, request: f(request) },
+            QueueError::Stopped(request) => QueueError::Stopped(f(request)),
+        }
+    }
+
+    /// What could not be queued.
+    pub fn into_request(self) -> T {
+        match self {
+            QueueError::Full(request) | QueueError::Stopped(request) | QueueError::Failed { request, .. } => {
+                request
+            }
+        }
+    }
+}

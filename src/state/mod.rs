@@ -1,0 +1,216 @@
+//! What operations run on.
+//!
+//! [`CRUDState`] is what an operation sees. [`MonolithicState`] and [`DivisibleState`] say how a state leaves the
+//! executor (checkpoints) and enters it (installation): as a whole, or in parts of which only the changed ones travel.
+//! [`ShardedState`] is the built-in state: it is all three.
+
+mod crew;
+mod merge;
+//SHARDED mod sharded;
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::io::{Read, Write};
+
+use crate::batch::SeqNo;
+use crate::error::StateError;
+
+pub use crew::{Crew, Solo, for_each_mut};
+pub use merge::{Merge, MergeOperator, check_merge_laws};
+//SHARDED pub use sharded::{ShardedState, ShardedStateBuilder, StateDescriptor, StatePart};
+
+/// A state with create, read, update and delete on keys in named columns.
+///
+/// A key is any byte string, the empty one too, and belongs to its column alone. Implementors need the first four
+/// methods; the others have defaults that are right, only slower.
+///
+/// What an operation *observes* decides whether it can be a victim of a collision: `read`, `create`, `update` and
+/// `delete` observe what was there before; `put`, `remove` and `merge` do not.
+pub trait CRUDState: Send {
+    /// May a whole batch run directly on the state, as the sequential loop would?
+    ///
+    /// True for states in memory. A state whose writes are durable at once says false: then every batch reaches it
+    /// through one [`commit`](CRUDState::commit), and a batch that panics leaves no trace.
+    const IN_PLACE: bool = true;
+
+    /// The value of `key`, or `None` if it is absent.
+    fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>>;
+
+    /// Inserts `value` if `key` is absent. False, and nothing changes, if it is present.
+    fn create(&mut self, column: &str, key: &[u8], value: &[u8]) -> bool;
+
+    /// Sets `key` to `value` and returns what was there before.
+    fn update(&mut self, column: &str, key: &[u8], value: &[u8]) -> Option<Vec<u8>>;
+
+    /// Removes `key` and returns what was there.
+    fn delete(&mut self, column: &str, key: &[u8]) -> Option<Vec<u8>>;
+
+    /// Calls `f` on the value of `key` where it lies, without a copy.
+    fn read_with<R>(&self, column: &str, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> R
+    where
+        Self: Sized,
+    {
+        f(self.read(column, key).as_deref())
+    }
+
+    /// Sets `key` to `value` without looking at what was there.
+    fn put(&mut self, column: &str, key: &[u8], value: &[u8]) {
+        self.update(column, key, value);
+    }
+
+    /// Removes `key` without looking at what was there.
+    fn remove(&mut self, column: &str, key: &[u8]) {
+        self.delete(column, key);
+    }
+
+    /// How [`merge`](CRUDState::merge) combines the values of `column`.
+    fn merge_operator(&self, column: &str) -> MergeOperator {
+        let _ = column;
+        MergeOperator::default()
+    }
+
+    /// Combines `operand` into the value of `key` by the column's merge operator, without observing it.
+    fn merge(&mut self, column: &str, key: &[u8], operand: &[u8]) {
+        let mut merged = Vec::new();
+        let operator = self.merge_operator(column);
+        operator.fold(self.read(column, key).as_deref(), operand, &mut merged);
+        self.put(column, key, &merged);
+    }
+
+    /// Moves a batch's last values into the state: the one commit pass.
+    ///
+    /// `changes` holds each touched key once. `crew` lends the executor's threads to states that can use them.
+    ///
+    /// # Errors
+    ///
+    /// On an error the state must be as it was before the call; the executor then stops with
+    /// [`Failure::CommitRefused`](crate::error::Failure::CommitRefused). A durable state writes `changes` and `seq`
+    /// in one transaction here.
+    fn commit(&mut self, seq: SeqNo, changes: &Changes<'_>, crew: &mut dyn Crew) -> Result<(), StateError> {
+        let _ = (seq, crew);
+        for change in changes.iter() {
+            match change.value {
+                Some(value) => self.put(change.column, change.key, value),
+                None => self.remove(change.column, change.key),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last value of one key that a batch touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// The key's column.
+    pub column: &'a str,
+    /// The key.
+    pub key: &'a [u8],
+    /// Its value after the batch; `None` if the batch removed it.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What a batch changed: each touched key once, in the order in which the batch first touched them.
+#[derive(Clone, Copy, Debug)]
+pub struct Changes<'a> {
+    changes: &'a [Change<'a>],
+}
+
+impl<'a> Changes<'a> {
+    /// These changes. The caller upholds that no key occurs twice.
+    pub fn new(changes: &'a [Change<'a>]) -> Self {
+        Changes { changes }
+    }
+
+    /// The changes, in the order of first touch, which is the same on every replica.
+    pub fn iter(&self) -> std::slice::Iter<'a, Change<'a>> {
+        self.changes.iter()
+    }
+
+    /// The changes as a slice.
+    pub fn as_slice(&self) -> &'a [Change<'a>] {
+        self.changes
+    }
+
+    /// Number of keys changed.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// True if the batch changed nothing.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// A state that is checkpointed and installed as a whole.
+pub trait MonolithicState: Sized + Send + 'static {
+    /// A consistent copy of the state as it is now. It runs on the executor's thread: make it cheap (copy on write).
+    fn snapshot(&self) -> Self;
+
+    /// Writes the state to `writer`; equal states write equal bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the writer returns.
+    fn serialize<W: Write>(&self, writer: W) -> Result<(), StateError>;
+
+    /// Reads a state that [`serialize`](MonolithicState::serialize) wrote.
+    ///
+    /// # Errors
+    ///
+    /// Input that is cut short, malformed, or does not match its digest.
+    fn deserialize<R: Read>(reader: R) -> Result<Self, StateError>;
+}
+
+/// A state that is checkpointed and installed in parts.
+pub trait DivisibleState: Sized + Send + 'static {
+    /// Names a part.
+    type PartId: Copy + Eq + Ord + Hash + Debug + Send + 'static;
+    /// Names all parts of one moment of the state, with what tells their versions apart.
+    type StateDescriptor: Clone + Debug + Send + 'static;
+    /// One part's content.
+    type StatePart: Clone + Debug + Send + 'static;
+
+    /// A consistent copy of the state as it is now. It runs on the executor's thread: make it cheap (copy on write).
+    fn snapshot(&self) -> Self;
+
+    /// Describes the state as it is now.
+    fn descriptor(&self) -> Self::StateDescriptor;
+
+    /// The parts that differ between `self` (described by `now`) and an earlier moment; all if there is none.
+    fn changed_parts(
+        &self,
+        now: &Self::StateDescriptor,
+        before: Option<&Self::StateDescriptor>,
+    ) -> Vec<Self::PartId>;
+
+    /// The content of one part.
+    ///
+    /// # Errors
+    ///
+    /// A part that the state does not have.
+    fn part(&self, id: Self::PartId) -> Result<Self::StatePart, StateError>;
+
+    /// Checks one received part before it is kept for [`install`](DivisibleState::install) and returns its id.
+    ///
+    /// # Errors
+    ///
+    /// A part whose content does not match its digest, that `descriptor` does not know, or that belongs to another
+    /// checkpoint.
+    fn check_part(
+        descriptor: &Self::StateDescriptor,
+        part: &Self::StatePart,
+    ) -> Result<Self::PartId, StateError>;
+
+    /// Becomes the state that `descriptor` describes: from `parts`, which were checked and hold each id at most once,
+    /// and from what is already here and matches.
+    ///
+    /// # Errors
+    ///
+    /// Parts are missing. The state is then untouched.
+    fn install(
+        &mut self,
+        descriptor: &Self::StateDescriptor,
+        parts: Vec<Self::StatePart>,
+    ) -> Result<(), StateError>;
+}

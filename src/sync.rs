@@ -1,0 +1,61 @@
+//! The only file that names std's atomics, cells and threads, or loom's in their place.
+//!
+//! Models are built with `RUSTFLAGS="--cfg loom"`; everything else gets the standard library and pays nothing.
+
+#[cfg(not(loom))]
+mod imp {
+    pub use std::cell::UnsafeCell as StdUnsafeCell;
+    pub use std::hint::spin_loop;
+    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+    pub use std::thread::{JoinHandle, Thread, current, park, yield_now};
+
+    /// `std::cell::UnsafeCell` with loom's access by closure, so that models see every access.
+    #[derive(Debug, Default)]
+    #[repr(transparent)]
+    pub struct UnsafeCell<T: ?Sized>(StdUnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub const fn new(value: T) -> Self {
+            UnsafeCell(StdUnsafeCell::new(value))
+        }
+
+        pub fn into_inner(self) -> T {
+            self.0.into_inner()
+        }
+    }
+
+    impl<T: ?Sized> UnsafeCell<T> {
+        #[inline(always)]
+        pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        #[inline(always)]
+        pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+
+    /// Spawns a named thread.
+    pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(body)
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    pub use loom::cell::UnsafeCell;
+    pub use loom::hint::spin_loop;
+    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+    pub use loom::thread::{JoinHandle, Thread, current, park, yield_now};
+    pub use std::sync::OnceLock;
+
+    /// Spawns a thread of the model; loom's threads have no names.
+    pub fn spawn(_name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+        Ok(loom::thread::spawn(body))
+    }
+}
+
+pub use imp::*;

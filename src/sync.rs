@@ -59,3 +59,4 @@ mod imp {
 }
 
 pub use imp::*;
+pub use std::cell::{Cell, RefCell};

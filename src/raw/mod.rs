@@ -1,4 +1,18 @@
 //! The only folder with unsafe code: small pieces with safe interfaces, each with its argument beside it.
+//!
+//! | piece | what it makes safe |
+//! |---|---|
+//! | [`gate`] | lending a borrowed job to threads that outlive the borrow |
+//! | [`arena`] | sending a bump arena along with the unit that allocates in it |
+//! | [`slots`] | handing a unit's result from the thread that ran it to the one that retires it |
+//! | [`try_lock`] | data behind a lock that nobody ever waits for |
+//! | [`table`] | a table of references that outlives each batch's references |
+//! | [`chunks`] | taking a mutable slice apart |
 #![allow(unsafe_code)]
 
+pub mod arena;
 pub mod chunks;
+pub mod gate;
+pub mod slots;
+pub mod table;
+pub mod try_lock;

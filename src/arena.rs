@@ -1,0 +1,96 @@
+//! Memory of a batch: one bump arena per executing thread and one for retirement, all reset together.
+//!
+//! What a batch allocates is borrowed from [`Arenas::lend`] for the batch's lifetime `'b`, so the borrow checker proves
+//! what has to be proved before a reset: no unit, record or reader of the batch exists any more, on any thread. After
+//! a few batches each arena is one chunk that is large enough, and nothing is asked of the heap.
+
+use bumpalo::Bump;
+
+use crate::raw::arena::Arena;
+use crate::sync::{Cell, Mutex, RefCell};
+
+/// What one thread keeps from batch to batch.
+#[derive(Debug, Default)]
+struct Memory {
+    bump: Bump,
+    scratch: Vec<u8>,
+}
+
+/// The arenas of an engine.
+#[derive(Debug)]
+pub struct Arenas {
+    workers: Vec<Memory>,
+    retirement: Memory,
+}
+
+/// Memory for one batch: a thread's arena, and a buffer for merged values.
+pub struct Workspace<'b> {
+    /// Where units, records and values of the batch go.
+    pub arena: Arena<'b>,
+    /// A buffer that keeps its capacity from batch to batch.
+    scratch: RefCell<&'b mut Vec<u8>>,
+    /// The last column that was copied to the arena; most operations stay in one.
+    column: Cell<&'b str>,
+}
+
+/// The workspaces of one batch, each to be taken once, by its thread.
+pub struct Lent<'b> {
+    workers: &'b [Mutex<Option<Workspace<'b>>>],
+}
+
+impl Arenas {
+    /// Arenas for `threads` threads.
+    pub fn new(threads: usize) -> Self {
+        Arenas { workers: (0..threads).map(|_| Memory::default()).collect(), retirement: Memory::default() }
+    }
+
+    /// Forgets the last batch, and lends the memory to the next: to each thread, and to retirement.
+    pub fn lend<'b>(&'b mut self) -> (Lent<'b>, Workspace<'b>) {
+        let retirement = self.retirement.open();
+        let mut workers = self.workers.iter_mut();
+        let lent = retirement.arena.fill(workers.len(), |_| Mutex::new(workers.next().map(Memory::open)));
+        (Lent { workers: lent }, retirement)
+    }
+}
+
+impl Memory {
+    fn open(&mut self) -> Workspace<'_> {
+        self.bump.reset();
+        Workspace {
+            arena: Arena::new(&mut self.bump),
+            scratch: RefCell::new(&mut self.scratch),
+            column: Cell::new(""),
+        }
+    }
+}
+
+impl<'b> Workspace<'b> {
+    /// `column`, in the arena.
+    #[inline]
+    pub fn column(&self, column: &str) -> &'b str {
+        if self.column.get() != column {
+            self.column.set(self.arena.copy_str(column));
+        }
+        self.column.get()
+    }
+
+    /// The bytes that `write` leaves in an empty buffer, in the arena.
+    pub fn build(&self, write: impl FnOnce(&mut Vec<u8>)) -> &'b [u8] {
+        let mut scratch = self.scratch.borrow_mut();
+        scratch.clear();
+        write(&mut scratch);
+        self.arena.copy(&scratch)
+    }
+}
+
+impl<'b> Lent<'b> {
+    /// The workspace of thread `index`.
+    ///
+    /// # Panics
+    ///
+    /// If it was taken before in this batch.
+    pub fn take(&self, index: usize) -> Workspace<'b> {
+        let mut workspace = self.workers[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        workspace.take().expect("each thread takes its workspace once per batch")
+    }
+}

@@ -1,0 +1,231 @@
+//! The in-order walk: take each unit's result at its turn, accept it or replay it.
+//!
+//! Whoever finishes units calls [`Retirement::advance`]. One thread at a time holds the retire lock; it walks forward
+//! from the frontier:
+//!
+//! | the unit at the frontier | the walker |
+//! |---|---|
+//! | is done, and saw exactly its prefix | accepts it: its writes become versions, its reply is kept |
+//! | is done, but saw something older, or panicked | runs it again, here and now: a *replay* |
+//! | was started by nobody | runs it, here and now (*head first*) |
+//! | is being run by another thread | leaves; that thread will come |
+//!
+//! At its turn a unit sees exactly its prefix, so a replay is always right and never repeated; a panic there is the
+//! application's own and stops the batch.
+//!
+//! # No result is left behind
+//!
+//! The walker leaves while a unit is running, and whoever runs it may find the lock still held:
+//!
+//! ```text
+//!   finisher:  R1 store result (Release)           walker:  R3 release the lock, fence(SeqCst)
+//!              R2 fence(SeqCst), try the lock               R4 look at the frontier's slot again; if done, start over
+//! ```
+//!
+//! One of the two fences comes first in the total order of SeqCst fences. If R2's does, R4 sees the result of R1, and
+//! the walker starts over. If R3's does, the finisher's attempt sees the released lock (or a still later holder, to
+//! whom the same argument applies). Either way somebody walks on.
+//!
+//! # What others learn from the frontier
+//!
+//! The walker publishes a unit's versions first and then stores the frontier (R5, Release). A thread that loads the
+//! frontier F (R6, Acquire) therefore finds every version written below F.
+
+use crossbeam::utils::CachePadded;
+
+use crate::batch::Update;
+use crate::error::panic_message;
+use crate::raw::gate::Payload;
+use crate::raw::slots::{Claim, Found, Slots};
+use crate::raw::try_lock::TryLock;
+use crate::reply::{BatchReplies, UpdateReply};
+use crate::resolver::Overlay;
+use crate::state::MergeOperator;
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, fence};
+use crate::unit::Outcome;
+
+/// A finished unit: what it observed and wrote, and its reply, or `None` if the application panicked.
+pub struct Finished<'b, R> {
+    /// Reads and writes.
+    pub outcome: Outcome<'b>,
+    /// The reply. A panic ahead of the turn is a failed validation: the operation may rest on an earlier one.
+    pub reply: Option<R>,
+}
+
+/// What became of a batch's units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Units run ahead of their turn.
+    pub speculations: u64,
+    /// Of these: results taken.
+    pub accepted: u64,
+    /// Of these: run again at their turn.
+    pub replays: u64,
+    /// Of these: because a version that they had observed was replaced.
+    pub collisions: u64,
+}
+
+/// The application panicked at an operation's turn.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// The operation.
+    pub position: usize,
+    /// The panic's message.
+    pub message: Arc<str>,
+}
+
+/// What the holder of the retire lock works on.
+pub struct Tail<'b, R> {
+    /// The versions of retired units.
+    pub overlay: Overlay<'b>,
+    /// The replies of retired units.
+    pub replies: BatchReplies<R>,
+    /// What became of the units.
+    pub counts: Counts,
+    /// Set when the batch cannot go on.
+    pub fault: Option<Fault>,
+}
+
+/// The retirement of one batch.
+pub struct Retirement<'b, O, R> {
+    updates: &'b [Update<O>],
+    slots: Slots<'b, Finished<'b, R>>,
+    frontier: CachePadded<AtomicUsize>,
+    stopped: AtomicBool,
+    tail: CachePadded<TryLock<Tail<'b, R>>>,
+}
+
+/// Runs the operation at a position at its turn; a panic is handed back.
+pub trait AtTurn<'b, R> {
+    /// Runs it.
+    fn run(&mut self, position: usize) -> Result<(Outcome<'b>, R), Payload>;
+
+    /// The merge operator of a column.
+    fn merge_operator(&self, column: &str) -> MergeOperator;
+}
+
+impl<'b, O, R> Retirement<'b, O, R> {
+    /// Nothing is retired, nothing started.
+    pub fn new(updates: &'b [Update<O>], slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>) -> Self {
+        let replies = BatchReplies::with_capacity(updates.len());
+        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None };
+        Retirement {
+            updates,
+            slots,
+            frontier: CachePadded::new(AtomicUsize::new(0)),
+            stopped: AtomicBool::new(false),
+            tail: CachePadded::new(TryLock::new(tail)),
+        }
+    }
+
+    /// How many units are retired: all below this position.
+    #[inline]
+    pub fn frontier(&self) -> usize {
+        // R6. Acquire: pairs with R5, so that all versions below the frontier are found.
+        self.frontier.load(Ordering::Acquire)
+    }
+
+    /// True once the batch cannot go on: nothing more needs to be run.
+    #[inline]
+    pub fn is_stopped(&self) -> bool {
+        // Relaxed: only saves work; the fault itself is read under the lock, or after the gate has closed.
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Stops the batch without a fault of the application.
+    pub fn stop(&self) {
+        // Relaxed: see `is_stopped`.
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Claims the operation at `position` if nobody has.
+    #[inline]
+    pub fn claim(&self, position: usize) -> Option<Claim<'_, 'b, Finished<'b, R>>> {
+        self.slots.claim(position)
+    }
+
+    /// Retires what can be retired now, unless another thread is at it. Call it after finishing units (R1).
+    pub fn advance(&self, at_turn: &mut impl AtTurn<'b, R>) {
+        // R2.
+        fence(Ordering::SeqCst);
+        while let Some(mut tail) = self.tail.try_lock() {
+            self.walk(&mut tail, at_turn);
+            drop(tail);
+            // R3: the guard has released the lock.
+            fence(Ordering::SeqCst);
+            // R4. Relaxed: the frontier is this thread's own store, or that of a later holder, who then has this duty.
+            let frontier = self.frontier.load(Ordering::Relaxed);
+            if frontier == self.slots.len() || self.is_stopped() || !self.slots.is_done(frontier) {
+                break;
+            }
+        }
+    }
+
+    /// Walks forward from the frontier as far as possible.
+    fn walk(&self, tail: &mut Tail<'b, R>, at_turn: &mut impl AtTurn<'b, R>) {
+        // Relaxed: only lock holders store it, and the lock orders them.
+        let mut position = self.frontier.load(Ordering::Relaxed);
+        while position < self.slots.len() && !self.is_stopped() {
+            let (mut outcome, reply) = match self.slots.take(position) {
+                Found::Claimed => return,
+                Found::Idle(_claim) => match at_turn.run(position) {
+                    Ok(done) => done,
+                    Err(payload) => return self.fail(tail, position, &*payload),
+                },
+                Found::Done(finished, _claim) => match Self::judge(tail, finished) {
+                    Some(done) => done,
+                    None => match at_turn.run(position) {
+                        Ok(done) => done,
+                        Err(payload) => return self.fail(tail, position, &*payload),
+                    },
+                },
+            };
+            tail.overlay.publish(&mut outcome.writes, |column| at_turn.merge_operator(column));
+            tail.replies.push(UpdateReply::to_request(&self.updates[position], reply));
+            position += 1;
+            // R5. Release: publishes the versions of all units below.
+            self.frontier.store(position, Ordering::Release);
+        }
+    }
+
+    /// The finished unit's result, if it saw exactly its prefix; `None` if it must be replayed.
+    fn judge(tail: &mut Tail<'b, R>, finished: &mut Finished<'b, R>) -> Option<(Outcome<'b>, R)> {
+        tail.counts.speculations += 1;
+        let confirmed = tail.overlay.confirms(&finished.outcome.reads);
+        match finished.reply.take() {
+            Some(reply) if confirmed => {
+                tail.counts.accepted += 1;
+                let outcome = std::mem::take(&mut finished.outcome);
+                Some((outcome, reply))
+            }
+            _ => {
+                tail.counts.replays += 1;
+                tail.counts.collisions += u64::from(!confirmed);
+                None
+            }
+        }
+    }
+
+    fn fail(&self, tail: &mut Tail<'b, R>, position: usize, payload: &(dyn std::any::Any + Send)) {
+        tail.fault = Some(Fault { position, message: panic_message(payload) });
+        self.stop();
+    }
+
+    /// Ends the batch, when nobody works on it any more; `None` if a unit was left unretired without a fault.
+    pub fn into_tail(self) -> Option<Tail<'b, R>> {
+        self.drop_unretired();
+        let complete = self.frontier.load(Ordering::Relaxed) == self.slots.len();
+        let tail = CachePadded::into_inner(self.tail).into_inner();
+        (complete || tail.fault.is_some()).then_some(tail)
+    }
+
+    /// Drops the replies of units that were run but not retired: the arena does not.
+    fn drop_unretired(&self) {
+        let frontier = self.frontier.load(Ordering::Relaxed);
+        for position in frontier..self.slots.len() {
+            if let Found::Done(finished, _claim) = self.slots.take(position) {
+                drop(finished.reply.take());
+            }
+        }
+    }
+}

@@ -87,8 +87,8 @@ pub struct Tail<'b, R> {
 }
 
 /// The retirement of one batch.
-pub struct Retirement<'b, O, R> {
-    updates: &'b [Update<O>],
+pub struct Retirement<'r, 'b, O, R> {
+    updates: &'r [Update<O>],
     slots: Slots<'b, Finished<'b, R>>,
     frontier: CachePadded<AtomicUsize>,
     stopped: AtomicBool,
@@ -104,9 +104,9 @@ pub trait AtTurn<'b, R> {
     fn merge_operator(&self, column: &str) -> MergeOperator;
 }
 
-impl<'b, O, R> Retirement<'b, O, R> {
+impl<'r, 'b, O, R> Retirement<'r, 'b, O, R> {
     /// Nothing is retired, nothing started.
-    pub fn new(updates: &'b [Update<O>], slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>) -> Self {
+    pub fn new(updates: &'r [Update<O>], slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>) -> Self {
         let replies = BatchReplies::with_capacity(updates.len());
         let tail = Tail { overlay, replies, counts: Counts::default(), fault: None };
         Retirement {

@@ -1,0 +1,222 @@
+//! The engine alone against the sequential loop, where the public interface does not reach: shared fingerprints,
+//! overlays that must grow, panics ahead of turn.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::batch::NodeId;
+use crate::error::BoxError;
+
+/// A state that is a map; the oracle, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Map(BTreeMap<(String, Vec<u8>), Vec<u8>>);
+
+impl CRUDState for Map {
+    fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get(&(column.to_owned(), key.to_vec())).cloned()
+    }
+
+    fn create(&mut self, column: &str, key: &[u8], value: &[u8]) -> bool {
+        let absent = self.read(column, key).is_none();
+        if absent {
+            self.put(column, key, value);
+        }
+        absent
+    }
+
+    fn update(&mut self, column: &str, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+        self.0.insert((column.to_owned(), key.to_vec()), value.to_vec())
+    }
+
+    fn delete(&mut self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.remove(&(column.to_owned(), key.to_vec()))
+    }
+}
+
+/// An operation: read `from`, then depending on it write `to`, in one of several ways; `work` makes it long.
+#[derive(Clone, Debug)]
+struct Step {
+    way: u8,
+    from: u8,
+    to: u8,
+    amount: u8,
+    work: u16,
+}
+
+struct Steps;
+
+impl crate::app::ApplicationData for Steps {
+    type Request = Step;
+    type Reply = (u64, Option<Vec<u8>>);
+}
+
+const COLUMNS: [&str; 2] = ["even", "odd"];
+
+fn step(state: &mut impl CRUDState, step: &Step) -> (u64, Option<Vec<u8>>) {
+    let column = |key: u8| COLUMNS[usize::from(key % 2)];
+    let read = |state: &dyn Fn(&str, &[u8]) -> Option<Vec<u8>>, key: u8| {
+        let value = state(column(key), &[key]);
+        value.map_or(0, |value| {
+            let mut bytes = [0; 8];
+            let n = value.len().min(8);
+            bytes[..n].copy_from_slice(&value[..n]);
+            u64::from_le_bytes(bytes)
+        })
+    };
+    let value = read(&|column, key| state.read(column, key), step.from);
+    for _ in 0..step.work {
+        std::hint::black_box(value);
+    }
+    // A branch that depends on what was read also chooses the key.
+    let to = if value % 3 == 0 { step.to } else { step.to.wrapping_add(value as u8) % 16 };
+    let next = value.wrapping_mul(31).wrapping_add(u64::from(step.amount)).to_le_bytes();
+    let seen = match step.way % 9 {
+        0 => state.update(column(to), &[to], &next),
+        1 => {
+            state.put(column(to), &[to], &next);
+            None
+        }
+        2 => Some(vec![u8::from(state.create(column(to), &[to], &next))]),
+        3 => state.delete(column(to), &[to]),
+        4 => {
+            state.remove(column(to), &[to]);
+            None
+        }
+        5 | 6 => {
+            state.merge(column(to), &[to], &u64::from(step.amount).to_le_bytes());
+            None
+        }
+        7 => {
+            state.merge(column(to), &[to], &[step.amount]);
+            state.read(column(to), &[to])
+        }
+        _ => {
+            // Many keys in one operation, then one's own writes read back.
+            for key in 0..20u8 {
+                state.put("wide", &[key, to], &next);
+            }
+            assert_eq!(state.read("wide", &[3, to]).as_deref(), Some(&next[..]));
+            state.read("wide", &[7, step.to])
+        }
+    };
+    (value, seen)
+}
+
+impl Application<Map> for Steps {
+    type AppData = Steps;
+
+    fn initial_state() -> Result<Map, BoxError> {
+        Ok(Map::default())
+    }
+
+    fn unordered_execution(&self, state: &Map, request: Step) -> (u64, Option<Vec<u8>>) {
+        (0, state.read(COLUMNS[usize::from(request.from % 2)], &[request.from]))
+    }
+
+    fn update(&self, state: &mut Map, request: Step) -> (u64, Option<Vec<u8>>) {
+        step(state, &request)
+    }
+}
+
+impl ScalableApp<Map> for Steps {
+    fn speculatively_execute(&self, state: &mut impl CRUDState, request: Step) -> (u64, Option<Vec<u8>>) {
+        step(state, &request)
+    }
+}
+
+fn engine(threads: usize, mask: u64) -> Speculative<Steps, Map> {
+    let config = ExecutorConfig {
+        threads: Some(threads),
+        mode: ExecutionMode::Speculate,
+        pin: false,
+        ..ExecutorConfig::default()
+    };
+    let report = config.validate().expect("valid");
+    let mut engine: Speculative<Steps, Map> =
+        Engine::new(&config, &report, Arc::new(Metrics::new())).expect("threads");
+    engine.fingerprints = Fingerprints::with_mask(mask);
+    engine
+}
+
+/// A generator of test input; what it yields for a seed never changes.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+fn batch(seq: u64, len: u64, keys: u64, work: u64, random: &mut Random) -> UpdateBatch<Step> {
+    let mut batch = UpdateBatch::new(SeqNo(seq));
+    for id in 0..len {
+        let request = Step {
+            way: random.below(9) as u8,
+            from: random.below(keys) as u8,
+            to: random.below(keys) as u8,
+            amount: random.below(250) as u8,
+            work: random.below(work + 1) as u16,
+        };
+        batch.add(NodeId(random.below(5) as u32), SeqNo(1), SeqNo(id), request);
+    }
+    batch
+}
+
+fn check(threads: usize, mask: u64, keys: u64, work: u64, rounds: u64) -> Counts {
+    let mut engine = engine(threads, mask);
+    let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (threads as u64) ^ (mask << 8) ^ (keys << 32) | 1);
+    let (mut state, mut expected_state) = (Map::default(), Map::default());
+    for seq in 1..=rounds {
+        let len = random.below(300);
+        let batch = batch(seq, len, keys, work, &mut random);
+        let expected = Steps.update_batch(&mut expected_state, batch.clone());
+        let replies = engine.execute(&Steps, &mut state, batch).expect("no failure");
+        assert_eq!(replies, expected, "replies of batch {seq}");
+        assert_eq!(state, expected_state, "state after batch {seq}");
+    }
+    let counters = engine.metrics.counters();
+    assert_eq!(counters.speculations, counters.accepted + counters.replays);
+    Counts {
+        speculations: counters.speculations,
+        accepted: counters.accepted,
+        replays: counters.replays,
+        collisions: counters.collisions,
+    }
+}
+
+#[test]
+fn equals_the_sequential_loop() {
+    let mut collisions = 0;
+    for threads in [1, 2, 3, 8] {
+        for keys in [2, 16, 200] {
+            for work in [0, 2000] {
+                collisions += check(threads, u64::MAX, keys, work, 60).collisions;
+            }
+        }
+    }
+    assert!(collisions > 0, "none of this tested a replay");
+}
+
+#[test]
+fn keys_that_share_a_fingerprint_are_kept_apart() {
+    for mask in [0, 1 << 40, 0xF << 30, 0xF] {
+        check(3, mask, 40, 500, 60);
+    }
+}
+
+#[test]
+fn an_epoch_wrap_changes_nothing() {
+    let mut engine = engine(2, u64::MAX);
+    let mut random = Random(77);
+    let (mut state, mut expected_state) = (Map::default(), Map::default());
+    engine.table.skip_to_last_epoch();
+    for seq in 1..=20 {
+        let batch = batch(seq, 50, 10, 100, &mut random);
+        let expected = Steps.update_batch(&mut expected_state, batch.clone());
+        assert_eq!(engine.execute(&Steps, &mut state, batch).expect("no failure"), expected);
+        assert_eq!(state, expected_state);
+    }
+}

@@ -31,6 +31,8 @@
 //! The walker publishes a unit's versions first and then stores the frontier (R5, Release). A thread that loads the
 //! frontier F (R6, Acquire) therefore finds every version written below F.
 
+use std::sync::Arc;
+
 use crossbeam::utils::CachePadded;
 
 use crate::batch::Update;
@@ -41,7 +43,7 @@ use crate::raw::try_lock::TryLock;
 use crate::reply::{BatchReplies, UpdateReply};
 use crate::resolver::Overlay;
 use crate::state::MergeOperator;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::unit::Outcome;
 
 /// A finished unit: what it observed and wrote, and its reply, or `None` if the application panicked.

@@ -16,21 +16,25 @@ mod imp {
     pub struct UnsafeCell<T: ?Sized>(StdUnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {
+        /// A cell with this value.
         pub const fn new(value: T) -> Self {
             UnsafeCell(StdUnsafeCell::new(value))
         }
 
+        /// The value.
         pub fn into_inner(self) -> T {
             self.0.into_inner()
         }
     }
 
     impl<T: ?Sized> UnsafeCell<T> {
+        /// Calls `f` with a pointer to read from.
         #[inline(always)]
         pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
             f(self.0.get())
         }
 
+        /// Calls `f` with a pointer to read from and write to.
         #[inline(always)]
         pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             f(self.0.get())

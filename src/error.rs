@@ -28,6 +28,9 @@ pub enum ConfigError {
         /// What is possible.
         max: usize,
     },
+    /// A name that no thread can have.
+    #[error("`name` must not contain a null character")]
+    Name,
 }
 
 /// Why an executor could not be started.
@@ -48,9 +51,6 @@ pub enum InitError {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// Replaying the initial requests failed.
-    #[error("replaying the initial requests failed: {0}")]
-    Replay(#[source] Failure),
 }
 
 /// Why an executor stopped before it was asked to. Every later call on its handle returns it.
@@ -74,6 +74,17 @@ pub enum Failure {
     UnorderedPanicked {
         /// The panic's message.
         message: Arc<str>,
+    },
+    /// The application's own batch method returned more or fewer replies than there were requests. The replies of
+    /// the batch were dropped.
+    #[error("the application returned {got} replies to {expected} requests{}", .batch.map(|b| format!(" of batch {b}")).unwrap_or_default())]
+    WrongReplies {
+        /// The batch; `None` if its requests were unordered.
+        batch: Option<SeqNo>,
+        /// How many requests there were.
+        expected: usize,
+        /// How many replies came back.
+        got: usize,
     },
     /// The state refused the commit of a batch, and is as it was before it.
     #[error("the state refused to commit batch {batch}: {source}")]

@@ -2,9 +2,10 @@
 //!
 //! Every channel of one executor shares one [`Life`]. After a failure both ends of each report the cause.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, TrySendError, bounded};
 
 use crate::batch::SeqNo;
 use crate::error::{Failure, QueueError};
@@ -26,6 +27,7 @@ struct Status {
     end: Option<ExecutorEnd>,
     install_error: Option<Arc<str>>,
     last_executed: SeqNo,
+    alarm: Option<Sender<Infallible>>,
 }
 
 /// What the threads and handles of one executor share: its metrics and its fate.
@@ -34,15 +36,25 @@ pub(crate) struct Life {
     status: Mutex<Status>,
     ended: Condvar,
     pub(crate) metrics: Arc<Metrics>,
+    /// Never holds a message; disconnected once the executor has failed, which wakes whoever waits for anything.
+    pub(crate) failed: Receiver<Infallible>,
+    /// Never holds a message; disconnected once every handle is gone, however full the queue is.
+    pub(crate) handles: Receiver<Infallible>,
 }
 
 impl Life {
-    pub(crate) fn new() -> Arc<Life> {
-        Arc::new(Life {
-            status: Mutex::new(Status::default()),
+    /// A life that has not started, and what each of the executor's handles holds a clone of.
+    pub(crate) fn new() -> (Arc<Life>, Sender<Infallible>) {
+        let (alarm, failed) = bounded(1);
+        let (alive, handles) = bounded(1);
+        let life = Life {
+            status: Mutex::new(Status { alarm: Some(alarm), ..Status::default() }),
             ended: Condvar::new(),
             metrics: Arc::new(Metrics::new()),
-        })
+            failed,
+            handles,
+        };
+        (Arc::new(life), alive)
     }
 
     fn status(&self) -> MutexGuard<'_, Status> {
@@ -55,8 +67,24 @@ impl Life {
 
     /// Records the cause of the end; the first one stands.
     pub(crate) fn fail(&self, failure: Failure) {
+        let mut status = self.status();
+        if status.failure.is_some() {
+            return;
+        }
+        status.failure = Some(failure.clone());
+        status.alarm = None;
+        drop(status);
         tracing::error!(cause = %failure, "executor failed");
-        self.status().failure.get_or_insert(failure);
+    }
+
+    /// True once [`fail`](Life::fail) was called; cheaper than [`failure`](Life::failure).
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// True once every handle is gone: nothing more will be queued.
+    pub(crate) fn handles_gone(&self) -> bool {
+        self.handles.try_recv() == Err(TryRecvError::Disconnected)
     }
 
     pub(crate) fn failure(&self) -> Option<Failure> {
@@ -125,10 +153,21 @@ impl<T> ChannelSyncTx<T> {
     ///
     /// The executor has failed or stopped; the message comes back.
     pub fn send(&self, message: T) -> Result<(), QueueError<T>> {
-        if let Some(cause) = self.life.failure() {
-            return Err(QueueError::Failed { cause, request: message });
+        let message = match self.try_send(message) {
+            Err(QueueError::Full(message)) => message,
+            settled => return settled,
+        };
+        // The failure wakes the sender even where somebody still holds a clone of the receiving end.
+        let mut select = Select::new();
+        let room = select.send(&self.inner);
+        select.recv(&self.life.failed);
+        let ready = select.select();
+        if ready.index() == room {
+            ready.send(&self.inner, message).map_err(|error| self.life.refusal(error.0))
+        } else {
+            let _disconnected = ready.recv(&self.life.failed);
+            Err(self.life.refusal(message))
         }
-        self.inner.send(message).map_err(|error| self.life.refusal(error.0))
     }
 
     /// Sends `message` if the channel has room.

@@ -34,7 +34,8 @@ pub enum ExecutionMode {
 pub struct ExecutorConfig {
     /// Threads that execute operations, the executor's own among them; `None`: one per available core.
     pub threads: Option<usize>,
-    /// The last batch that the initial state contains; execution goes on after it. `None`: nothing executed yet.
+    /// The last batch that the initial state contains, once the requests that come with it are replayed; execution
+    /// goes on after it. `None`: nothing executed yet, the first batch may have any number.
     pub initial_seq: Option<SeqNo>,
     /// Capacity of the request queue.
     pub executing_buffer: usize,
@@ -112,6 +113,9 @@ impl ExecutorConfig {
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(ConfigError::Zero { name });
         }
+        if self.name.contains('\0') {
+            return Err(ConfigError::Name);
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or(cores.min(MAX_THREADS));
         if threads > MAX_THREADS {
@@ -156,6 +160,12 @@ mod tests {
         assert_eq!(zero(|c| c.reply_buffer = 0), "`reply_buffer` must be at least 1");
         assert_eq!(zero(|c| c.window = 0), "`window` must be at least 1");
         assert_eq!(zero(|c| c.chunk = Some(0)), "`chunk` must be at least 1");
+    }
+
+    #[test]
+    fn a_name_that_no_thread_can_have_is_refused() {
+        let config = ExecutorConfig { name: "a\0b".to_owned(), ..ExecutorConfig::default() };
+        assert_eq!(config.validate(), Err(ConfigError::Name));
     }
 
     #[test]

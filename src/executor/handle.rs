@@ -1,6 +1,9 @@
 //! The consensus engine's end of an executor.
 
+use std::convert::Infallible;
 use std::time::Instant;
+
+use crossbeam::channel::Sender;
 
 use super::channel::{ChannelSyncRx, ChannelSyncTx, ExecutorEnd, Life, channel};
 use super::message::ExecutionRequest;
@@ -16,11 +19,13 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub struct ExecutorHandle<O> {
     work: ChannelSyncTx<ExecutionRequest<O>>,
+    /// Tells the executor that a handle is left, also while it cannot look to the end of its queue.
+    alive: Sender<Infallible>,
 }
 
 impl<O> Clone for ExecutorHandle<O> {
     fn clone(&self) -> Self {
-        ExecutorHandle { work: self.work.clone() }
+        ExecutorHandle { work: self.work.clone(), alive: self.alive.clone() }
     }
 }
 
@@ -56,8 +61,9 @@ macro_rules! queueing {
 impl<O> ExecutorHandle<O> {
     /// A handle, and the end of the queue that the executor takes its work from.
     pub(crate) fn new(capacity: usize) -> (Self, ChannelSyncRx<ExecutionRequest<O>>) {
-        let (work, receiver) = channel(capacity, &Life::new());
-        (ExecutorHandle { work }, receiver)
+        let (life, alive) = Life::new();
+        let (work, receiver) = channel(capacity, &life);
+        (ExecutorHandle { work, alive }, receiver)
     }
 
     queueing! {
@@ -129,7 +135,11 @@ impl<O> ExecutorHandle<O> {
         self.work.life.install_error()
     }
 
-    /// Drops this handle and waits until the executor has ended, which it does when all other handles are gone too.
+    /// Drops this handle and waits until the executor has ended, which it does when all other handles are gone too,
+    /// or when it fails.
+    ///
+    /// All replies have been sent then, and every checkpoint was delivered or counted as dropped. Returns at once if
+    /// the executor was never started.
     ///
     /// # Errors
     ///

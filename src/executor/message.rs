@@ -11,11 +11,12 @@ pub enum ExecutionRequest<O> {
     /// Install the state whose messages have arrived in the state channel and those that follow, until it is whole.
     /// Returns at once if none has arrived.
     PollStateChannel,
-    /// Execute decided batches that this replica missed, without answering anybody who was answered before.
+    /// Execute decided batches that this replica missed. Nobody is answered: others did that.
     CatchUp(MaybeVec<UpdateBatch<O>>),
     /// Execute a batch; the instant is when it was decided, for the latency metric.
     Update((UpdateBatch<O>, Instant)),
-    /// Execute a batch, then deliver a checkpoint of the state after it.
+    /// Execute a batch, then deliver a checkpoint of the state after it. Where the batch is skipped because it was
+    /// executed before, the checkpoint is of the state as it is now, and says so in its sequence number.
     UpdateAndGetAppstate((UpdateBatch<O>, Instant)),
     /// Answer read-only requests.
     ExecuteUnordered(UnorderedBatch<O>),
@@ -88,11 +89,14 @@ impl<T> InstallStateMessage<T> {
 }
 
 /// A piece of a divisible state's checkpoint. Comes as: descriptor, parts that changed, done.
+///
+/// The pieces of one checkpoint come without any other's between them. One that is cut off, because the executor
+/// stopped or the state failed, has no `Done`.
 #[derive(Clone, Debug)]
 pub enum AppState<S: DivisibleState> {
     /// Names every part of the state.
     StateDescriptor(S::StateDescriptor),
-    /// Parts that changed since the checkpoint that was delivered before (all of them for a `Read`).
+    /// Parts that changed since the last checkpoint that was delivered to its end (all of them for a `Read`).
     StatePart(MaybeVec<S::StatePart>),
     /// The checkpoint is complete.
     Done,

@@ -1,13 +1,31 @@
 //! The four executors: two engines times two ways for a state to travel, and one loop for all.
 
 mod channel;
+mod checkpoint;
 mod config;
+mod divisible;
+mod engine;
 mod handle;
+mod install;
 mod message;
+mod monolithic;
+mod replier;
+mod sequential;
+mod speculative;
+mod start;
+mod transfer;
+mod worker_loop;
 
 pub use channel::{ChannelSyncRx, ChannelSyncTx, ExecutorEnd, RecvError};
 pub use config::{
     ConfigReport, EXECUTING_BUFFER, ExecutionMode, ExecutorConfig, MAX_THREADS, REPLY_BUFFER, STATE_BUFFER,
 };
+pub use divisible::{
+    DivisibleChannels, MultiThreadedDivExecutor, SingleThreadedDivExecutor, TDivisibleStateExecutor,
+};
 pub use handle::ExecutorHandle;
 pub use message::{AppState, AppStateMessage, ExecutionRequest, InstallState, InstallStateMessage};
+pub use monolithic::{
+    MonolithicChannels, MultiThreadedMonExecutor, SingleThreadedMonExecutor, TMonolithicStateExecutor,
+};
+pub use start::{HandlePair, WorkReceiver};

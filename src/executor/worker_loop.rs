@@ -1,0 +1,226 @@
+//! The one loop of all four executors.
+//!
+//! It alone decides what is executed, in which order, and what is skipped; the [`Engine`] decides how, and the
+//! [`Transfer`] how states travel.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crossbeam::channel::{Sender, TryRecvError, select};
+
+use super::channel::{ChannelSyncRx, Life};
+use super::checkpoint::Checkpoints;
+use super::engine::Engine;
+use super::message::{ExecutionRequest, InstallStateMessage};
+use super::replier::Answers;
+use super::transfer::Transfer;
+use crate::app::{Application, Reply, Request};
+use crate::batch::{NodeId, SeqNo, UnorderedBatch, Update, UpdateBatch};
+use crate::error::{Failure, panic_message};
+use crate::metrics::{Counter, Timer};
+use crate::reply::{BatchReplies, RequestType};
+use crate::sync::Arc;
+
+/// The replies to a batch, and the moment when its execution ended.
+type Executed<R> = (BatchReplies<R>, Instant);
+
+/// An executor, as its own thread sees it.
+pub(super) struct Executor<A, S, E, T>
+where
+    A: Application<S>,
+    T: Transfer<S>,
+{
+    pub(super) engine: E,
+    pub(super) app: A,
+    pub(super) state: S,
+    pub(super) transfer: T,
+    pub(super) work: ChannelSyncRx<ExecutionRequest<Request<A, S>>>,
+    pub(super) installs: ChannelSyncRx<InstallStateMessage<T::Incoming>>,
+    pub(super) replies: Sender<Answers<Reply<A, S>>>,
+    pub(super) checkpoints: Checkpoints<S>,
+    pub(super) life: Arc<Life>,
+    /// The last batch that the state contains; `None` if nothing was executed.
+    pub(super) last: Option<SeqNo>,
+    /// What arrived during an installation and waits for its end.
+    pub(super) deferred: VecDeque<ExecutionRequest<Request<A, S>>>,
+    /// States above `last` whose installation was refused, and why. No batch above one of them may be executed
+    /// before everything up to it was.
+    pub(super) missing: BTreeMap<SeqNo, Arc<str>>,
+    /// What is being executed, for the report of a defect.
+    pub(super) current: SeqNo,
+}
+
+impl<A, S, E, T> Executor<A, S, E, T>
+where
+    A: Application<S>,
+    E: Engine<A, S>,
+    T: Transfer<S>,
+{
+    /// Replays `requests`, then works until the last handle is gone and the queue is empty.
+    ///
+    /// # Errors
+    ///
+    /// The cause, if something failed. Nothing may be executed after that.
+    pub(super) fn run(&mut self, requests: Vec<Request<A, S>>) -> Result<(), Failure> {
+        self.engine.enter();
+        self.replay(requests)?;
+        while let Some(request) = self.next()? {
+            self.handle(request)?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, request: ExecutionRequest<Request<A, S>>) -> Result<(), Failure> {
+        match request {
+            ExecutionRequest::PollStateChannel => self.poll(),
+            ExecutionRequest::CatchUp(batches) => {
+                batches.into_iter().try_for_each(|batch| self.execute(batch, None).map(drop))
+            }
+            ExecutionRequest::Update((batch, decided)) => self.update(batch, decided),
+            ExecutionRequest::UpdateAndGetAppstate((batch, decided)) => {
+                self.update(batch, decided)?;
+                self.checkpoint(None)
+            }
+            ExecutionRequest::ExecuteUnordered(batch) => self.answer(batch),
+            ExecutionRequest::Read(node) => self.checkpoint(Some(node)),
+        }
+    }
+
+    /// The next request; `None` when there will be no more.
+    ///
+    /// # Errors
+    ///
+    /// Another of the executor's threads has failed.
+    fn next(&mut self) -> Result<Option<ExecutionRequest<Request<A, S>>>, Failure> {
+        if self.life.has_failed() {
+            return Err(self.cause());
+        }
+        if let Some(request) = self.deferred.pop_front() {
+            return Ok(Some(request));
+        }
+        match self.work.inner.try_recv() {
+            Ok(request) => return Ok(Some(request)),
+            Err(TryRecvError::Disconnected) => return Ok(None),
+            Err(TryRecvError::Empty) => {}
+        }
+        select! {
+            recv(self.work.inner) -> request => Ok(request.ok()),
+            recv(self.life.failed) -> _ => Err(self.cause()),
+        }
+    }
+
+    /// Why another thread ended this executor.
+    pub(super) fn cause(&self) -> Failure {
+        self.life.failure().unwrap_or_else(|| Failure::Internal {
+            batch: self.current,
+            message: Arc::from("a thread of the executor ended without a cause"),
+        })
+    }
+
+    /// The initial requests are one batch whose number is taken already, and nobody waits for its replies.
+    fn replay(&mut self, requests: Vec<Request<A, S>>) -> Result<(), Failure> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let zero = SeqNo::ZERO;
+        let updates =
+            requests.into_iter().map(|request| Update::new(NodeId(0), zero, zero, request)).collect();
+        let batch = UpdateBatch::from_updates(self.last.unwrap_or(zero), updates);
+        tracing::debug!(operations = batch.len(), "replaying the initial requests");
+        self.measured(batch, None).map(drop)
+    }
+
+    fn update(&mut self, batch: UpdateBatch<Request<A, S>>, decided: Instant) -> Result<(), Failure> {
+        match self.execute(batch, Some(decided))? {
+            Some((replies, executed)) => self.reply(RequestType::Ordered, replies, executed),
+            None => Ok(()),
+        }
+    }
+
+    /// Executes a batch; `None` if it was executed before.
+    fn execute(
+        &mut self,
+        batch: UpdateBatch<Request<A, S>>,
+        decided: Option<Instant>,
+    ) -> Result<Option<Executed<Reply<A, S>>>, Failure> {
+        let seq = batch.sequence_number();
+        if let Some(last) = self.last.filter(|&last| seq <= last) {
+            self.life.metrics.add(Counter::skipped_batches, 1);
+            tracing::warn!(%seq, %last, "batch skipped: it is not above the last executed one");
+            return Ok(None);
+        }
+        if let Some((&installed, reason)) =
+            self.missing.first_key_value().filter(|(installed, _)| seq > **installed)
+        {
+            return Err(Failure::MissingState { batch: seq, installed, reason: Arc::clone(reason) });
+        }
+        let executed = self.measured(batch, decided)?;
+        self.reached(seq);
+        Ok(Some(executed))
+    }
+
+    /// Runs a batch through the engine and records how long that took.
+    fn measured(
+        &mut self,
+        batch: UpdateBatch<Request<A, S>>,
+        decided: Option<Instant>,
+    ) -> Result<Executed<Reply<A, S>>, Failure> {
+        let (seq, operations) = (batch.sequence_number(), batch.len());
+        self.current = seq;
+        let start = Instant::now();
+        let replies = self.engine.execute(&self.app, &mut self.state, batch)?;
+        let metrics = &self.life.metrics;
+        let end = metrics.record_since(Timer::Execution, start);
+        if let Some(decided) = decided {
+            metrics.record(Timer::Latency, end.saturating_duration_since(decided));
+        }
+        metrics.add(Counter::batches, 1);
+        metrics.add(Counter::operations, operations as u64);
+        tracing::trace!(%seq, operations, took = ?end.saturating_duration_since(start), "batch executed");
+        Ok((replies, end))
+    }
+
+    /// The state now contains everything up to `seq`.
+    pub(super) fn reached(&mut self, seq: SeqNo) {
+        self.last = Some(seq);
+        self.life.executed(seq);
+        while self.missing.first_key_value().is_some_and(|(&missing, _)| missing <= seq) {
+            self.missing.pop_first();
+        }
+    }
+
+    /// Answers read-only requests on the state as it is.
+    pub(super) fn answer(&mut self, batch: UnorderedBatch<Request<A, S>>) -> Result<(), Failure> {
+        let requests = batch.len();
+        let start = Instant::now();
+        let replies = self.engine.execute_unordered(&self.app, &self.state, batch)?;
+        let metrics = &self.life.metrics;
+        let end = metrics.record_since(Timer::Unordered, start);
+        metrics.add(Counter::unordered_operations, requests as u64);
+        tracing::trace!(requests, took = ?end.saturating_duration_since(start), "unordered requests answered");
+        self.reply(RequestType::Unordered, replies, end)
+    }
+
+    /// Hands replies to the reply thread; waits while that one has too many.
+    fn reply(
+        &mut self,
+        kind: RequestType,
+        replies: BatchReplies<Reply<A, S>>,
+        executed: Instant,
+    ) -> Result<(), Failure> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        self.replies.send(Answers { kind, replies, executed }).map_err(|_| self.cause())
+    }
+
+    /// Leaves a snapshot of the state for delivery.
+    fn checkpoint(&mut self, to: Option<NodeId>) -> Result<(), Failure> {
+        // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
+        let snapshot = catch_unwind(AssertUnwindSafe(|| T::snapshot(&self.state)))
+            .map_err(|panic| Failure::TransferPanicked { message: panic_message(&*panic) })?;
+        self.checkpoints.post(self.last.unwrap_or(SeqNo::ZERO), to, snapshot);
+        Ok(())
+    }
+}

@@ -128,8 +128,15 @@ pub struct Metrics {
     timers: [Mutex<Histogram<u64>>; 5],
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// All zero. An executor makes its own.
+    pub fn new() -> Self {
         // Three significant digits, 1 us to one hour; auto-resize is off, so recording never allocates.
         let timer = || Mutex::new(Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds"));
         Metrics {

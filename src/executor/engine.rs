@@ -12,7 +12,7 @@ use crate::sync::Arc;
 /// [`Speculative`](super::speculative::Speculative).
 ///
 /// A failure ends the executor: no method is called after one.
-pub(crate) trait Engine<A: Application<S>, S>: Send + Sized + 'static {
+pub trait Engine<A: Application<S>, S>: Send + Sized + 'static {
     /// An engine for a valid configuration. Spawns the threads that it needs besides the executor's.
     fn new(config: &ExecutorConfig, report: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError>;
 

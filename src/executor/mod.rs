@@ -30,3 +30,12 @@ pub use monolithic::{
     MonolithicChannels, MultiThreadedMonExecutor, SingleThreadedMonExecutor, TMonolithicStateExecutor,
 };
 pub use start::{HandlePair, WorkReceiver};
+
+/// The engines by themselves, for benches: no channels, no reply thread.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod engines {
+    pub use super::engine::Engine;
+    pub use super::sequential::Sequential;
+    pub use super::speculative::Speculative;
+}

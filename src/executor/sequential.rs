@@ -12,7 +12,7 @@ use crate::reply::BatchReplies;
 use crate::sync::Arc;
 
 /// Runs whole batches through the application's own batch methods.
-pub(crate) struct Sequential {
+pub struct Sequential {
     metrics: Arc<Metrics>,
 }
 

@@ -40,7 +40,7 @@ const WORTH_SPREADING: Duration = Duration::from_micros(4);
 const UNORDERED_CHUNK: usize = 16;
 
 /// The parallel engine of an executor.
-pub(crate) struct Speculative<A, S> {
+pub struct Speculative<A, S> {
     pool: Pool,
     arenas: Arenas,
     table: Table,

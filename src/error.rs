@@ -1,6 +1,7 @@
 //! What can go wrong, by who can do something about it.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::SeqNo;
@@ -199,7 +200,7 @@ pub enum StateError {
 }
 
 /// Why a request was not queued. `T` is what could not be queued, where it is handed back.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError<T = ()> {
     /// The queue is full (only from the `try_` variants). The request comes back.
@@ -216,6 +217,17 @@ pub enum QueueError<T = ()> {
     /// The executor was stopped, or never started.
     #[error("the executor is stopped")]
     Stopped(T),
+}
+
+/// Without the request, so that errors can be passed on whatever the request is.
+impl<T> fmt::Debug for QueueError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QueueError::Full(_) => f.write_str("Full"),
+            QueueError::Failed { cause, .. } => f.debug_struct("Failed").field("cause", cause).finish(),
+            QueueError::Stopped(_) => f.write_str("Stopped"),
+        }
+    }
 }
 
 /// The text of a panic's payload.

@@ -6,9 +6,9 @@
 mod imp {
     pub use std::cell::UnsafeCell as StdUnsafeCell;
     pub use std::hint::spin_loop;
-    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
     pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-    pub use std::thread::{JoinHandle, Thread, current, park, yield_now};
+    pub use std::thread::{JoinHandle, Thread, park, yield_now};
 
     /// `std::cell::UnsafeCell` with loom's access by closure, so that models see every access.
     #[derive(Debug, Default)]
@@ -51,9 +51,9 @@ mod imp {
 mod imp {
     pub use loom::cell::UnsafeCell;
     pub use loom::hint::spin_loop;
-    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
     pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
-    pub use loom::thread::{JoinHandle, Thread, current, park, yield_now};
+    pub use loom::thread::{JoinHandle, Thread, park, yield_now};
     pub use std::sync::OnceLock;
 
     /// Spawns a thread of the model; loom's threads have no names.

@@ -127,11 +127,6 @@ impl Drop for CloseOnDrop<'_> {
 }
 
 impl Owner {
-    /// The shared part.
-    pub fn gate(&self) -> &Arc<Gate> {
-        &self.gate
-    }
-
     /// Runs `job` once here, and once on each worker that comes in before this thread is done. `wake` is called when
     /// the gate is open.
     ///

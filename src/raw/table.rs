@@ -165,7 +165,7 @@ impl Table {
     }
 
     /// Makes the next epoch but one wrap; for tests of the wrap.
-    #[doc(hidden)]
+    #[cfg(any(test, loom, feature = "internals"))]
     pub fn skip_to_last_epoch(&mut self) {
         self.epoch = EPOCH_MASK - 1;
     }

@@ -37,7 +37,7 @@ impl Fingerprints {
     }
 
     /// Fingerprints of which only the bits in `mask` differ: for tests of what happens when keys share one.
-    #[doc(hidden)]
+    #[cfg(any(test, loom, feature = "internals"))]
     pub fn with_mask(mask: u64) -> Self {
         Fingerprints { mask, ..Self::new() }
     }

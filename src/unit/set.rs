@@ -31,6 +31,7 @@ impl<'b, T: Fingerprinted, const N: usize> ArenaSet<'b, T, N> {
     }
 
     /// Number of items.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.large.as_ref().map_or(self.small.len(), |large| large.len)
     }

@@ -1,0 +1,72 @@
+//! The smallest complete application: named counters on the built-in state, executed on all cores.
+//!
+//! `cargo run --example counter`
+
+use std::sync::Arc;
+
+use atlas_smr_execution::app::{Application, ApplicationData, ScalableApp};
+use atlas_smr_execution::batch::{NodeId, SeqNo, UpdateBatch};
+use atlas_smr_execution::error::BoxError;
+use atlas_smr_execution::executor::{MultiThreadedMonExecutor, TMonolithicStateExecutor};
+use atlas_smr_execution::reply::{ReplyNode, RequestType, UpdateReply};
+use atlas_smr_execution::state::{CRUDState, ShardedState};
+
+struct Counters;
+
+impl ApplicationData for Counters {
+    type Request = String;
+    type Reply = u64;
+}
+
+/// The operation, on whatever state it is handed.
+fn increment(state: &mut impl CRUDState, name: &str) -> u64 {
+    let old = state.read_with("counters", name.as_bytes(), |v| v.map_or(0, |v| u64::from(v[0])));
+    state.put("counters", name.as_bytes(), &[old as u8 + 1]);
+    old + 1
+}
+
+impl Application<ShardedState> for Counters {
+    type AppData = Counters;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::new())
+    }
+
+    fn unordered_execution(&self, state: &ShardedState, name: String) -> u64 {
+        state.read_with("counters", name.as_bytes(), |v| v.map_or(0, |v| u64::from(v[0])))
+    }
+
+    fn update(&self, state: &mut ShardedState, name: String) -> u64 {
+        increment(state, &name)
+    }
+}
+
+impl ScalableApp<ShardedState> for Counters {
+    fn speculatively_execute(&self, state: &mut impl CRUDState, name: String) -> u64 {
+        increment(state, &name)
+    }
+}
+
+/// The network: prints what it should send.
+struct Console;
+
+impl ReplyNode<u64> for Console {
+    fn send(&self, _: RequestType, reply: UpdateReply<u64>, _: bool) -> Result<(), BoxError> {
+        println!("to client {}: operation {} counts {}", reply.to(), reply.operation_id(), reply.payload());
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), BoxError> {
+    type Executor = MultiThreadedMonExecutor<Counters, ShardedState, Console>;
+    let (handle, work) = Executor::init_handle();
+    let _channels = Executor::init(work, None, Counters, Arc::new(Console))?;
+
+    let mut batch = UpdateBatch::new(SeqNo(1));
+    for (id, name) in ["apples", "pears", "apples"].into_iter().enumerate() {
+        batch.add(NodeId(7), SeqNo(1), SeqNo(id as u64), name.to_owned());
+    }
+    handle.queue_update(batch)?;
+    handle.join()?;
+    Ok(())
+}

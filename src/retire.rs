@@ -54,6 +54,12 @@ pub struct Finished<'b, R> {
     pub reply: Option<R>,
 }
 
+impl<R> Default for Finished<'_, R> {
+    fn default() -> Self {
+        Finished { outcome: Outcome::default(), reply: None }
+    }
+}
+
 /// What became of a batch's units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -97,10 +103,14 @@ pub struct Retirement<'r, 'b, O, R> {
     tail: CachePadded<TryLock<Tail<'b, R>>>,
 }
 
-/// Runs the operation at a position at its turn; a panic is handed back.
+/// Runs operations at their turn.
 pub trait AtTurn<'b, R> {
-    /// Runs it.
-    fn run(&mut self, position: usize) -> Result<(Outcome<'b>, R), Payload>;
+    /// A place for a unit's result.
+    fn place(&self) -> &'b mut Finished<'b, R>;
+
+    /// Runs the operation at `position` into `finished`, which is empty; on success there is a reply. A panic is handed
+    /// back.
+    fn run(&mut self, position: usize, finished: &mut Finished<'b, R>) -> Result<(), Payload>;
 
     /// The merge operator of a column.
     fn merge_operator(&self, column: &str) -> MergeOperator;
@@ -168,44 +178,45 @@ impl<'r, 'b, O, R> Retirement<'r, 'b, O, R> {
         // Relaxed: only lock holders store it, and the lock orders them.
         let mut position = self.frontier.load(Ordering::Relaxed);
         while position < self.slots.len() && !self.is_stopped() {
-            let (mut outcome, reply) = match self.slots.take(position) {
+            let (finished, ran) = match self.slots.take(position) {
                 Found::Claimed => return,
-                Found::Idle(_claim) => match at_turn.run(position) {
-                    Ok(done) => done,
-                    Err(payload) => return self.fail(tail, position, &*payload),
-                },
-                Found::Done(finished, _claim) => match Self::judge(tail, finished) {
-                    Some(done) => done,
-                    None => match at_turn.run(position) {
-                        Ok(done) => done,
-                        Err(payload) => return self.fail(tail, position, &*payload),
-                    },
-                },
+                Found::Idle(_claim) => {
+                    let finished = at_turn.place();
+                    let ran = at_turn.run(position, finished);
+                    (finished, ran)
+                }
+                Found::Done(finished, _claim) if Self::accepts(tail, finished) => (finished, Ok(())),
+                Found::Done(finished, _claim) => {
+                    finished.outcome.clear();
+                    finished.reply = None;
+                    let ran = at_turn.run(position, finished);
+                    (finished, ran)
+                }
             };
-            tail.overlay.publish(&mut outcome.writes, |column| at_turn.merge_operator(column));
-            tail.replies.push(UpdateReply::to_request(&self.updates[position], reply));
+            match (ran, finished.reply.take()) {
+                (Ok(()), Some(reply)) => {
+                    tail.overlay
+                        .publish(&mut finished.outcome.writes, |column| at_turn.merge_operator(column));
+                    tail.replies.push(UpdateReply::to_request(&self.updates[position], reply));
+                }
+                (Err(payload), _) => return self.fail(tail, position, &*payload),
+                (Ok(()), None) => unreachable!("a run without a panic leaves a reply"),
+            }
             position += 1;
             // R5. Release: publishes the versions of all units below.
             self.frontier.store(position, Ordering::Release);
         }
     }
 
-    /// The finished unit's result, if it saw exactly its prefix; `None` if it must be replayed.
-    fn judge(tail: &mut Tail<'b, R>, finished: &mut Finished<'b, R>) -> Option<(Outcome<'b>, R)> {
+    /// True if the finished unit saw exactly its prefix and has a reply; otherwise it must be replayed.
+    fn accepts(tail: &mut Tail<'b, R>, finished: &Finished<'b, R>) -> bool {
         tail.counts.speculations += 1;
         let confirmed = tail.overlay.confirms(&finished.outcome.reads);
-        match finished.reply.take() {
-            Some(reply) if confirmed => {
-                tail.counts.accepted += 1;
-                let outcome = std::mem::take(&mut finished.outcome);
-                Some((outcome, reply))
-            }
-            _ => {
-                tail.counts.replays += 1;
-                tail.counts.collisions += u64::from(!confirmed);
-                None
-            }
-        }
+        let accepted = confirmed && finished.reply.is_some();
+        tail.counts.collisions += u64::from(!confirmed);
+        tail.counts.accepted += u64::from(accepted);
+        tail.counts.replays += u64::from(!accepted);
+        accepted
     }
 
     fn fail(&self, tail: &mut Tail<'b, R>, position: usize, payload: &(dyn std::any::Any + Send)) {

@@ -32,7 +32,7 @@ use crate::resolver::{self, Stamps};
 use crate::retire::{AtTurn, Counts, Finished, Retirement, Tail};
 use crate::state::{CRUDState, MergeOperator, for_each_mut};
 use crate::sync::{Arc, AtomicPtr, spin_loop, yield_now};
-use crate::unit::{ExecutionUnit, Fingerprints, Outcome};
+use crate::unit::{ExecutionUnit, Fingerprints};
 
 /// Unordered requests worth less than this together are answered on the executor's thread.
 const WORTH_SPREADING: Duration = Duration::from_micros(4);
@@ -332,11 +332,10 @@ where
         let Some(claim) = self.retirement.claim(position) else {
             return false;
         };
-        let finished = match self.run_unit(position, snapshot, memory) {
-            (outcome, Ok(reply)) => Finished { outcome, reply: Some(reply) },
-            (outcome, Err(_)) => Finished { outcome, reply: None },
-        };
-        claim.finish(memory.arena.alloc(finished));
+        let finished = memory.arena.alloc_default::<Finished<'b, Reply<A, S>>>();
+        // A panic ahead of the turn leaves no reply; retirement knows what that means.
+        let _ = self.run_unit(position, snapshot, memory, finished);
+        claim.finish(finished);
         true
     }
 
@@ -345,14 +344,23 @@ where
         position: usize,
         snapshot: usize,
         memory: &mut Workspace<'b>,
-    ) -> (Outcome<'b>, Result<Reply<A, S>, Payload>) {
+        finished: &mut Finished<'b, Reply<A, S>>,
+    ) -> Result<(), Payload> {
         let request = self.updates[position].operation();
-        let (position, snapshot) = (position as u32, snapshot as u32);
-        let mut unit =
-            ExecutionUnit::new(self.state, self.stamps, self.fingerprints, memory, position, snapshot);
-        // Unwind safety: a unit that panicked is only asked what it had observed.
-        let reply = catch_unwind(AssertUnwindSafe(|| self.app.speculatively_execute_ref(&mut unit, request)));
-        (unit.finish(), reply)
+        let Finished { outcome, reply } = finished;
+        let mut unit = ExecutionUnit::new(
+            self.state,
+            self.stamps,
+            self.fingerprints,
+            memory,
+            outcome,
+            position as u32,
+            snapshot as u32,
+        );
+        // Unwind safety: of a unit that panicked only what it had observed is looked at.
+        catch_unwind(AssertUnwindSafe(|| {
+            *reply = Some(self.app.speculatively_execute_ref(&mut unit, request));
+        }))
     }
 }
 
@@ -367,9 +375,12 @@ where
     A: ScalableApp<S>,
     S: CRUDState + Sync,
 {
-    fn run(&mut self, position: usize) -> Result<(Outcome<'b>, Reply<A, S>), Payload> {
-        let (outcome, reply) = self.run.run_unit(position, position, self.memory);
-        reply.map(|reply| (outcome, reply))
+    fn place(&self) -> &'b mut Finished<'b, Reply<A, S>> {
+        self.memory.arena.alloc_default()
+    }
+
+    fn run(&mut self, position: usize, finished: &mut Finished<'b, Reply<A, S>>) -> Result<(), Payload> {
+        self.run.run_unit(position, position, self.memory, finished)
     }
 
     fn merge_operator(&self, column: &str) -> MergeOperator {

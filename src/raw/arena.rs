@@ -29,6 +29,12 @@ impl<'b> Arena<'b> {
         self.bump.alloc(value)
     }
 
+    /// Makes a default value in the arena, where it stays.
+    #[inline]
+    pub fn alloc_default<T: Default>(&self) -> &'b mut T {
+        self.bump.alloc_with(T::default)
+    }
+
     /// Copies `items` into the arena.
     #[inline]
     pub fn copy<T: Copy>(&self, items: &[T]) -> &'b mut [T] {

@@ -65,13 +65,21 @@ pub trait Versions<'b>: Copy + Send {
     fn newest(&self, fingerprint: u64) -> Option<&'b Record<'b>>;
 }
 
-/// What a unit observed and wrote, for retirement.
+/// What a unit observed and wrote, for retirement. It stays where it was filled, in the thread's arena.
 #[derive(Default)]
 pub struct Outcome<'b> {
     /// What was observed, if the unit ran ahead of its turn.
     pub reads: ReadSet<'b>,
     /// What was written.
     pub writes: WriteSet<'b>,
+}
+
+impl Outcome<'_> {
+    /// As if nothing had been run.
+    pub fn clear(&mut self) {
+        self.reads.clear();
+        self.writes.clear();
+    }
 }
 
 /// One run of one operation. See the module's documentation.
@@ -82,18 +90,20 @@ pub struct ExecutionUnit<'u, 'b, S, V> {
     memory: &'u mut Workspace<'b>,
     position: u32,
     snapshot: u32,
-    reads: RefCell<ReadSet<'b>>,
-    writes: WriteSet<'b>,
+    reads: RefCell<&'u mut ReadSet<'b>>,
+    writes: &'u mut WriteSet<'b>,
 }
 
 impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
     /// A run of the operation at `position`, on the state after the first `snapshot` operations of the batch. With
-    /// `snapshot == position` it runs at its turn: what it observes is final, and is not logged.
+    /// `snapshot == position` it runs at its turn: what it observes is final, and is not logged. What it does is added
+    /// to `outcome`, which is empty.
     pub fn new(
         state: &'u S,
         versions: V,
         fingerprints: &'u Fingerprints,
         memory: &'u mut Workspace<'b>,
+        outcome: &'u mut Outcome<'b>,
         position: u32,
         snapshot: u32,
     ) -> Self {
@@ -105,14 +115,9 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
             memory,
             position,
             snapshot,
-            reads: RefCell::new(ReadSet::new()),
-            writes: WriteSet::new(),
+            reads: RefCell::new(&mut outcome.reads),
+            writes: &mut outcome.writes,
         }
-    }
-
-    /// Ends the run.
-    pub fn finish(self) -> Outcome<'b> {
-        Outcome { reads: self.reads.into_inner(), writes: self.writes }
     }
 
     /// Observes the newest version of a key that this unit has not written, and passes its value to `f`.

@@ -36,4 +36,4 @@ impl Fingerprinted for Read<'_> {
 }
 
 /// All observations of one unit.
-pub type ReadSet<'b> = ArenaSet<'b, Read<'b>, 8>;
+pub type ReadSet<'b> = ArenaSet<'b, Read<'b>, 4>;

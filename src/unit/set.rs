@@ -13,7 +13,7 @@ pub trait Fingerprinted {
 /// Items in the order of insertion, found by fingerprint. The first `N` lie inline, all others in the arena.
 pub struct ArenaSet<'b, T, const N: usize> {
     small: SmallVec<[T; N]>,
-    large: Option<Large<'b, T>>,
+    large: Option<&'b mut Large<'b, T>>,
 }
 
 struct Large<'b, T> {
@@ -71,7 +71,7 @@ impl<'b, T: Fingerprinted, const N: usize> ArenaSet<'b, T, N> {
             None => {
                 let mut large = Large::new(arena, self.small.drain(..), N);
                 large.push(arena, item);
-                self.large = Some(large);
+                self.large = Some(arena.alloc(large));
             }
             Some(large) => large.push(arena, item),
         }
@@ -85,8 +85,14 @@ impl<'b, T: Fingerprinted, const N: usize> ArenaSet<'b, T, N> {
 
     /// Takes the items out, in the order of insertion.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
-        let large = self.large.take().map_or(Default::default(), |large| large.items);
+        let large = self.large.take().map_or(Default::default(), |large| std::mem::take(&mut large.items));
         self.small.drain(..).chain(large.iter_mut().filter_map(Option::take))
+    }
+
+    /// Forgets the items.
+    pub fn clear(&mut self) {
+        self.small.clear();
+        self.large = None;
     }
 }
 

@@ -74,12 +74,21 @@ impl<'b> Workspace<'b> {
         self.column.get()
     }
 
-    /// The bytes that `write` leaves in an empty buffer, in the arena.
+    /// Copies the bytes that `write` leaves in an empty buffer.
     pub fn build(&self, write: impl FnOnce(&mut Vec<u8>)) -> &'b [u8] {
+        self.with_scratch(write, |arena, built| arena.copy(built))
+    }
+
+    /// `copy`, of the bytes that `write` leaves in an empty buffer.
+    pub fn with_scratch<R>(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>),
+        copy: impl FnOnce(&Arena<'b>, &[u8]) -> R,
+    ) -> R {
         let mut scratch = self.scratch.borrow_mut();
         scratch.clear();
         write(&mut scratch);
-        self.arena.copy(&scratch)
+        copy(&self.arena, &scratch)
     }
 }
 

@@ -35,7 +35,6 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use crate::batch::Update;
 use crate::error::panic_message;
 use crate::raw::gate::Payload;
 use crate::raw::slots::{Claim, Found, Slots};
@@ -51,7 +50,7 @@ pub struct Finished<'b, R> {
     /// Reads and writes.
     pub outcome: Outcome<'b>,
     /// The reply. A panic ahead of the turn is a failed validation: the operation may rest on an earlier one.
-    pub reply: Option<R>,
+    pub reply: Option<UpdateReply<R>>,
 }
 
 impl<R> Default for Finished<'_, R> {
@@ -95,8 +94,7 @@ pub struct Tail<'b, R> {
 }
 
 /// The retirement of one batch.
-pub struct Retirement<'r, 'b, O, R> {
-    updates: &'r [Update<O>],
+pub struct Retirement<'b, R> {
     slots: Slots<'b, Finished<'b, R>>,
     frontier: CachePadded<AtomicUsize>,
     stopped: AtomicBool,
@@ -116,13 +114,12 @@ pub trait AtTurn<'b, R> {
     fn merge_operator(&self, column: &str) -> MergeOperator;
 }
 
-impl<'r, 'b, O, R> Retirement<'r, 'b, O, R> {
+impl<'b, R> Retirement<'b, R> {
     /// Nothing is retired, nothing started.
-    pub fn new(updates: &'r [Update<O>], slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>) -> Self {
-        let replies = BatchReplies::with_capacity(updates.len());
+    pub fn new(slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>) -> Self {
+        let replies = BatchReplies::with_capacity(slots.len());
         let tail = Tail { overlay, replies, counts: Counts::default(), fault: None };
         Retirement {
-            updates,
             slots,
             frontier: CachePadded::new(AtomicUsize::new(0)),
             stopped: AtomicBool::new(false),
@@ -197,7 +194,7 @@ impl<'r, 'b, O, R> Retirement<'r, 'b, O, R> {
                 (Ok(()), Some(reply)) => {
                     tail.overlay
                         .publish(&mut finished.outcome.writes, |column| at_turn.merge_operator(column));
-                    tail.replies.push(UpdateReply::to_request(&self.updates[position], reply));
+                    tail.replies.push(reply);
                 }
                 (Err(payload), _) => return self.fail(tail, position, &*payload),
                 (Ok(()), None) => unreachable!("a run without a panic leaves a reply"),

@@ -10,7 +10,6 @@
 
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
 use std::time::{Duration, Instant};
 
 use super::adaptive::{Governor, Plan};
@@ -25,13 +24,13 @@ use crate::error::{Failure, InitError, panic_message};
 use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig, Queue};
 use crate::raw::gate::Payload;
-use crate::raw::slots::Slots;
+use crate::raw::slots::{Line, Slots};
 use crate::raw::table::Table;
 use crate::reply::{BatchReplies, UpdateReply};
 use crate::resolver::{self, Stamps};
 use crate::retire::{AtTurn, Counts, Finished, Retirement, Tail};
 use crate::state::{CRUDState, MergeOperator, for_each_mut};
-use crate::sync::{Arc, AtomicPtr, spin_loop, yield_now};
+use crate::sync::{Arc, spin_loop, yield_now};
 use crate::unit::{ExecutionUnit, Fingerprints};
 
 /// Unordered requests worth less than this together are answered on the executor's thread.
@@ -162,7 +161,10 @@ where
     ) -> Result<Run<Reply<A, S>>, Failure> {
         let (seq, len) = (batch.sequence_number(), batch.len());
         let (lent, memory) = self.arenas.lend();
-        let words = memory.arena.fill(len, |_| AtomicPtr::new(ptr::null_mut()));
+        let at_once = chunk.unwrap_or(1);
+        let lines =
+            memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, at_once), |_| Line::default());
+        let slots = Slots::new(lines, len, at_once);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len);
         let queue = self.pool.queue();
         let run = BatchRun {
@@ -171,10 +173,10 @@ where
             updates: batch.updates(),
             stamps,
             fingerprints: &self.fingerprints,
-            retirement: Retirement::new(batch.updates(), Slots::new(words), overlay),
+            retirement: Retirement::new(slots, overlay),
             lent,
             queue,
-            chunk: chunk.unwrap_or(1),
+            chunk: at_once,
             window: self.window,
         };
         let ran = match chunk {
@@ -253,7 +255,7 @@ struct BatchRun<'r, 'b, A: Application<S>, S> {
     updates: &'r [Update<Request<A, S>>],
     stamps: Stamps<'b>,
     fingerprints: &'r Fingerprints,
-    retirement: Retirement<'r, 'b, Request<A, S>, Reply<A, S>>,
+    retirement: Retirement<'b, Reply<A, S>>,
     lent: Lent<'b>,
     queue: Queue,
     chunk: usize,
@@ -346,7 +348,7 @@ where
         memory: &mut Workspace<'b>,
         finished: &mut Finished<'b, Reply<A, S>>,
     ) -> Result<(), Payload> {
-        let request = self.updates[position].operation();
+        let update = &self.updates[position];
         let Finished { outcome, reply } = finished;
         let mut unit = ExecutionUnit::new(
             self.state,
@@ -359,7 +361,8 @@ where
         );
         // Unwind safety: of a unit that panicked only what it had observed is looked at.
         catch_unwind(AssertUnwindSafe(|| {
-            *reply = Some(self.app.speculatively_execute_ref(&mut unit, request));
+            let payload = self.app.speculatively_execute_ref(&mut unit, update.operation());
+            *reply = Some(UpdateReply::to_request(update, payload));
         }))
     }
 }

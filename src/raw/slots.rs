@@ -15,9 +15,26 @@ use std::ptr;
 
 use crate::sync::{AtomicPtr, Ordering};
 
+/// The words of up to eight positions: one cache line.
+#[repr(align(64))]
+pub struct Line<T> {
+    words: [AtomicPtr<T>; 8],
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Line { words: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())) }
+    }
+}
+
 /// The words of a batch's positions.
+///
+/// Positions that a thread takes together share a line, and up to eight, no others do.
 pub struct Slots<'a, T> {
-    words: &'a [AtomicPtr<T>],
+    lines: &'a [Line<T>],
+    len: usize,
+    /// Logarithm of the number of positions on a line.
+    shift: u32,
     _results: PhantomData<&'a mut T>,
 }
 
@@ -45,27 +62,40 @@ fn claimed<T>() -> *mut T {
     ptr::without_provenance_mut(1)
 }
 
+fn shift(chunk: usize) -> u32 {
+    chunk.clamp(1, 8).ilog2()
+}
+
 impl<'a, T> Slots<'a, T> {
-    /// Slots over `words`, all IDLE.
+    /// How many lines `len` positions need, of which threads take `chunk` at once.
+    pub fn lines(len: usize, chunk: usize) -> usize {
+        len.div_ceil(1 << shift(chunk))
+    }
+
+    /// Slots for `len` positions, of which threads take `chunk` at once, all IDLE.
     ///
     /// # Panics
     ///
-    /// If `T` could lie at address 1 (alignment 1), or a word is not null.
-    pub fn new(words: &'a mut [AtomicPtr<T>]) -> Self {
+    /// If there are fewer than [`lines`](Slots::lines), or `T` could lie at address 1 (alignment 1).
+    pub fn new(lines: &'a mut [Line<T>], len: usize, chunk: usize) -> Self {
         assert!(align_of::<T>() > 1, "address 1 must not be a result's");
-        debug_assert!(words.iter().all(|word| word.load(Ordering::Relaxed).is_null()));
-        Slots { words, _results: PhantomData }
+        assert!(lines.len() >= Self::lines(len, chunk), "a word for each position");
+        Slots { lines, len, shift: shift(chunk), _results: PhantomData }
+    }
+
+    fn word(&self, position: usize) -> &'a AtomicPtr<T> {
+        &self.lines[position >> self.shift].words[position & ((1 << self.shift) - 1)]
     }
 
     /// Number of positions.
     pub fn len(&self) -> usize {
-        self.words.len()
+        self.len
     }
 
     /// Claims `position` if nobody has.
     #[inline]
     pub fn claim(&self, position: usize) -> Option<Claim<'_, 'a, T>> {
-        let word = &self.words[position];
+        let word = self.word(position);
         // Relaxed: a claim carries no data; uniqueness is the exchange's. The unit's inputs were published by the
         // gate (request, state) and by the frontier (overlay).
         word.compare_exchange(ptr::null_mut(), claimed(), Ordering::Relaxed, Ordering::Relaxed)
@@ -77,14 +107,14 @@ impl<'a, T> Slots<'a, T> {
     #[inline]
     pub fn is_done(&self, position: usize) -> bool {
         // Relaxed: ordered by the caller's fence (`retire.rs`, step R4); `take` loads again.
-        let word = self.words[position].load(Ordering::Relaxed);
+        let word = self.word(position).load(Ordering::Relaxed);
         !word.is_null() && word != claimed()
     }
 
     /// Takes the result of `position` if there is one, or claims it if nobody has started it.
     #[inline]
     pub fn take(&self, position: usize) -> Found<'_, 'a, T> {
-        let word = &self.words[position];
+        let word = self.word(position);
         // Relaxed: leaves the word's cache line to the thread that is running the unit; a result that arrives right
         // after this load is found by the caller's re-check (`retire.rs`, step R4).
         if word.load(Ordering::Relaxed) == claimed() {
@@ -119,9 +149,9 @@ mod tests {
 
     #[test]
     fn a_position_is_claimed_once_and_its_result_taken_once() {
-        let mut words = [AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut())];
+        let mut lines = [Line::default()];
         let mut result = 7u64;
-        let slots = Slots::new(&mut words);
+        let slots = Slots::new(&mut lines, 2, 3);
         let claim = slots.claim(0).expect("idle");
         assert!(slots.claim(0).is_none());
         assert!(matches!(slots.take(0), Found::Claimed));
@@ -134,5 +164,18 @@ mod tests {
         assert!(matches!(slots.take(0), Found::Claimed));
         assert!(matches!(slots.take(1), Found::Idle(_)));
         assert!(slots.claim(1).is_none());
+    }
+
+    #[test]
+    fn every_position_has_a_word_of_its_own() {
+        for chunk in [1, 2, 3, 4, 7, 8, 31] {
+            for len in [1, 7, 8, 9, 100] {
+                let mut lines: Vec<Line<u64>> = Vec::new();
+                lines.resize_with(Slots::<u64>::lines(len, chunk), Line::default);
+                let slots = Slots::new(&mut lines, len, chunk);
+                assert!((0..len).all(|position| slots.claim(position).is_some()));
+                assert!((0..len).all(|position| slots.claim(position).is_none()));
+            }
+        }
     }
 }

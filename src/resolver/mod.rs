@@ -54,13 +54,13 @@ impl<'b> Overlay<'b> {
             self.table.grow(self.latest[..self.touched].iter().flatten().map(|record| record.fingerprint));
         }
         let place = self.table.find(record.fingerprint);
-        let below = place.entry.and_then(|newest| newest.newest_of(record.column, record.key));
+        let below = place.entry.and_then(|newest| newest.newest_of(record.column, record.key.get()));
         record.rank = match below {
             Some(below) => below.rank,
             None => self.next_rank(),
         };
         if let (Written::Operand(operand), Some(below)) = (record.written, below) {
-            record.written = below.written.fold(operator(record.column), operand, &self.memory);
+            record.written = below.written.fold(operator(record.column), operand.get(), &self.memory);
         }
         record.previous = place.entry;
         let record: &'b Record<'b> = record;
@@ -90,13 +90,15 @@ pub fn last_value<'b, S: CRUDState>(
     last: &'b Record<'b>,
     memory: &Workspace<'b>,
 ) -> Option<&'b [u8]> {
-    match last.written {
-        Written::Value(value) => Some(value),
+    match &last.written {
+        Written::Value(value) => Some(value.get()),
         Written::Tombstone => None,
         Written::Operand(operand) => {
             let operator = state.merge_operator(last.column);
             Some(memory.build(|merged| {
-                state.read_with(last.column, last.key, |value| operator.fold(value, operand, merged));
+                state.read_with(last.column, last.key.get(), |value| {
+                    operator.fold(value, operand.get(), merged)
+                });
             }))
         }
     }

@@ -11,6 +11,7 @@
 //!   write -> record in the thread's arena
 //! ```
 
+pub mod bytes;
 pub mod reads;
 pub mod set;
 pub mod writes;
@@ -20,6 +21,7 @@ use std::hash::{BuildHasher, Hasher};
 use crate::arena::Workspace;
 use crate::state::{CRUDState, MergeOperator};
 use crate::sync::RefCell;
+use bytes::Bytes;
 use reads::{Read, ReadSet};
 use writes::{Record, WriteSet, Written};
 
@@ -137,14 +139,14 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
                 reads.push(&self.memory.arena, Read::new(fingerprint, seen));
             }
         }
-        match seen.and_then(|version| version.newest_of(column, key)).map(|version| version.written) {
+        match seen.and_then(|version| version.newest_of(column, key)).map(|version| &version.written) {
             None => self.state.read_with(column, key, f),
-            Some(Written::Value(value)) => f(Some(value)),
+            Some(Written::Value(value)) => f(Some(value.get())),
             Some(Written::Tombstone) => f(None),
             Some(Written::Operand(operand)) => {
                 let operator = self.state.merge_operator(column);
                 let merged = self.memory.build(|merged| {
-                    self.state.read_with(column, key, |value| operator.fold(value, operand, merged));
+                    self.state.read_with(column, key, |value| operator.fold(value, operand.get(), merged));
                 });
                 f(Some(merged))
             }
@@ -163,13 +165,13 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         let Some(position) = self.own(fingerprint, column, key) else {
             return self.observe(fingerprint, column, key, f);
         };
-        match self.writes.get(position).written {
-            Written::Value(value) => f(Some(value)),
+        match &self.writes.get(position).written {
+            Written::Value(value) => f(Some(value.get())),
             Written::Tombstone => f(None),
             Written::Operand(operand) => {
                 let operator = self.state.merge_operator(column);
                 let merged = self.observe(fingerprint, column, key, |value| {
-                    self.memory.build(|merged| operator.fold(value, operand, merged))
+                    self.memory.build(|merged| operator.fold(value, operand.get(), merged))
                 });
                 f(Some(merged))
             }
@@ -188,7 +190,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
                     position: self.position,
                     rank: 0,
                     column: self.memory.column(column),
-                    key: arena.copy(key),
+                    key: Bytes::copy(arena, key),
                     written,
                     previous: None,
                 });
@@ -199,7 +201,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
 
     #[inline]
     fn value(&self, value: &[u8]) -> Written<'b> {
-        Written::Value(self.memory.arena.copy(value))
+        Written::Value(Bytes::copy(&self.memory.arena, value))
     }
 }
 
@@ -259,7 +261,7 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
         let fingerprint = self.fingerprints.of(column, key);
         let own = self.own(fingerprint, column, key).map(|position| self.writes.get(position).written);
         let written = match own {
-            None => Written::Operand(self.memory.arena.copy(operand)),
+            None => Written::Operand(Bytes::copy(&self.memory.arena, operand)),
             Some(before) => {
                 let operator = self.state.merge_operator(column);
                 before.fold(operator, operand, self.memory)
@@ -272,11 +274,11 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
 impl<'b> Written<'b> {
     /// What is left when `operand` is merged into what `self` left.
     pub fn fold(self, operator: MergeOperator, operand: &[u8], memory: &Workspace<'b>) -> Written<'b> {
-        let value = match self {
-            Written::Value(value) | Written::Operand(value) => Some(value),
+        let value = match &self {
+            Written::Value(value) | Written::Operand(value) => Some(value.get()),
             Written::Tombstone => None,
         };
-        let folded = memory.build(|folded| operator.fold(value, operand, folded));
+        let folded = memory.with_scratch(|folded| operator.fold(value, operand, folded), Bytes::copy);
         if matches!(self, Written::Operand(_)) { Written::Operand(folded) } else { Written::Value(folded) }
     }
 }

@@ -1,17 +1,18 @@
 //! What a unit wrote: one record per key, which becomes a version of that key when the unit retires.
 
+use super::bytes::Bytes;
 use super::set::{ArenaSet, Fingerprinted};
 
 /// What a write leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Written<'b> {
     /// A value.
-    Value(&'b [u8]),
+    Value(Bytes<'b>),
     /// Nothing: the key is absent.
     Tombstone,
     /// An operand to merge into whatever was there. In a published record: into the *state's* value, because
     /// publishing folds it into the version below.
-    Operand(&'b [u8]),
+    Operand(Bytes<'b>),
 }
 
 /// One key's write by one unit. Changed only by the unit, then by retirement; read-only once published.
@@ -26,7 +27,7 @@ pub struct Record<'b> {
     /// The key's column.
     pub column: &'b str,
     /// The key.
-    pub key: &'b [u8],
+    pub key: Bytes<'b>,
     /// What was written.
     pub written: Written<'b>,
     /// The next older version under the same fingerprint. Set when published.
@@ -37,7 +38,7 @@ impl<'b> Record<'b> {
     /// True if this is a version of `key` in `column`, compared in full.
     #[inline]
     pub fn is_of(&self, column: &str, key: &[u8]) -> bool {
-        self.key == key && self.column == column
+        self.key.is(key) && self.column == column
     }
 
     /// This version or the newest older one of `key` in `column`.

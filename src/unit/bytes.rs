@@ -1,0 +1,86 @@
+//! Keys and values of a batch: short ones inside the record, long ones in the arena.
+
+use crate::raw::arena::Arena;
+
+/// A byte string that lives for the batch.
+///
+/// A record is read by another thread than the one that wrote it. With short keys and values inside, it is one run of
+/// memory, fetched at once.
+#[derive(Clone, Copy, Debug)]
+pub enum Bytes<'b> {
+    /// Up to [`INLINE`] bytes.
+    Inline {
+        /// How many are used.
+        len: u8,
+        /// The bytes.
+        bytes: [u8; INLINE],
+    },
+    /// Longer ones.
+    Arena(&'b [u8]),
+}
+
+/// Bytes that fit in a [`Bytes`] of 24.
+pub const INLINE: usize = 22;
+
+impl<'b> Bytes<'b> {
+    /// A copy of `source`.
+    #[inline]
+    pub fn copy(arena: &Arena<'b>, source: &[u8]) -> Self {
+        if source.len() > INLINE {
+            return Bytes::Arena(arena.copy(source));
+        }
+        let mut bytes = [0; INLINE];
+        // Integers are the most common keys and values: one move instead of a call.
+        match source.try_into() {
+            Ok(word) => {
+                let word: [u8; 8] = word;
+                bytes[..8].copy_from_slice(&word);
+            }
+            Err(_) => bytes[..source.len()].copy_from_slice(source),
+        }
+        Bytes::Inline { len: source.len() as u8, bytes }
+    }
+
+    /// The bytes.
+    #[inline]
+    pub fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Bytes::Arena(bytes) => bytes,
+        }
+    }
+
+    /// True if these are the bytes of `other`.
+    #[inline]
+    pub fn is(&self, other: &[u8]) -> bool {
+        let own = self.get();
+        match (own.try_into(), other.try_into()) {
+            (Ok(own), Ok(other)) => {
+                let (own, other): ([u8; 8], [u8; 8]) = (own, other);
+                own == other
+            }
+            _ => own == other,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use bumpalo::Bump;
+
+    #[test]
+    fn any_length_is_kept() {
+        assert_eq!(size_of::<Bytes>(), 24);
+        let mut bump = Bump::new();
+        let arena = Arena::new(&mut bump);
+        let source: Vec<u8> = (1..=100).collect();
+        for len in 0..=100 {
+            let bytes = Bytes::copy(&arena, &source[..len]);
+            assert_eq!(bytes.get(), &source[..len]);
+            assert!(bytes.is(&source[..len]));
+            assert!(!bytes.is(&source[..(len + 1) % 101]));
+            assert!(len == 0 || !bytes.is(&source[1..=len.min(99)]));
+        }
+    }
+}

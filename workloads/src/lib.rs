@@ -36,4 +36,4 @@ pub use error::WorkloadError;
 pub use kind::WorkloadKind;
 pub use kv::{Kv, KvLogic, KvMix, KvRequest, MAX_VALUE_SIZE};
 pub use transfer::{Transfer, TransferLogic, TransferRequest};
-pub use workload::{Logic, Operations, Plan, Service, Workload};
+pub use workload::{Logic, Operations, Plan, Request, Service, Workload};

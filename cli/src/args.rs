@@ -1,0 +1,207 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use workloads::trace::Model;
+use workloads::{Plan, WorkloadKind};
+
+/// Runs replicated-state-machine executors on a workload and holds each against the plain sequential loop.
+#[derive(Debug, Parser)]
+#[command(name = "atlas-smr", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Execute a workload on the chosen executors and compare them (also what happens without a subcommand).
+    Run(RunArgs),
+}
+
+impl Cli {
+    /// The one thing that the program does.
+    pub fn into_run(self) -> RunArgs {
+        match self.command {
+            Some(Command::Run(run)) => run,
+            None => self.run,
+        }
+    }
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Executor to run; may be given more than once.
+    #[arg(long, value_enum, default_value = "all")]
+    pub executor: Vec<ExecutorArg>,
+    /// Threads of the multi-threaded executors [default: one per core].
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Operations in one batch.
+    #[arg(long, default_value_t = 128)]
+    pub batch: usize,
+    /// Operations altogether.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub operations: u64,
+    /// Seed of the workload's generator: the same seed gives the same operations.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What is executed: transfer, kv-put, kv-update, ycsb-a, ycsb-b, ycsb-c, ycsb-f, branch or trace.
+    #[arg(long, default_value_t = WorkloadKind::Transfer)]
+    pub workload: WorkloadKind,
+    /// Accounts of `transfer`: fewer of them collide more often.
+    #[arg(long, default_value_t = 1000)]
+    pub accounts: u64,
+    /// Keys of `kv-*` and `ycsb-*` [default: 100000] and of `branch` [default: 1000].
+    #[arg(long)]
+    pub keys: Option<u64>,
+    /// Busy work of one operation of `transfer` and `branch`, in nanoseconds.
+    #[arg(long, default_value_t = 1000)]
+    pub work_ns: u64,
+    /// Share of operations of `transfer`, from 0 to 1, that work 100 times as long.
+    #[arg(long, default_value_t = 0.0)]
+    pub heavy: f64,
+    /// Bytes of a value of `kv-*` and `ycsb-*`.
+    #[arg(long, default_value_t = 100)]
+    pub value_size: usize,
+    /// When the multi-threaded executors speculate.
+    #[arg(long, value_enum, default_value_t = ModeArg::Adaptive)]
+    pub mode: ModeArg,
+    /// Folder of the recorded blocks (*.jsonl) of `trace`.
+    #[arg(long, env = "ATLAS_TRACES", default_value = "../shared/traces")]
+    pub trace_dir: PathBuf,
+    /// Conflict model of `trace`: raw, account or merge.
+    #[arg(long, default_value_t = Model::Account)]
+    pub model: Model,
+    /// Busy work of `trace` as a multiple of the recorded time; 0 for none.
+    #[arg(long, default_value_t = 1.0)]
+    pub scale: f64,
+    /// How often `trace` runs through its blocks.
+    #[arg(long, default_value_t = 1)]
+    pub repeat: usize,
+    /// Batches that may be on their way at once; more hide waiting, fewer give shorter latencies.
+    #[arg(long, default_value_t = 4)]
+    pub in_flight: usize,
+    /// Leave the threads to the scheduler instead of pinning them to cores.
+    #[arg(long)]
+    pub no_pin: bool,
+    /// Print one JSON document instead of the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl RunArgs {
+    /// The chosen executors, each once, in the order of the table.
+    pub fn executors(&self) -> Vec<ExecutorKind> {
+        let chosen = |kind: &ExecutorKind| {
+            self.executor.iter().any(|arg| matches!(arg, ExecutorArg::All) || arg.kind() == Some(*kind))
+        };
+        ExecutorKind::ALL.into_iter().filter(chosen).collect()
+    }
+
+    /// Settings of the executors.
+    pub fn config(&self) -> ExecutorConfig {
+        let mut config = ExecutorConfig::default();
+        config.threads = self.threads;
+        config.pin = !self.no_pin;
+        config.mode = match self.mode {
+            ModeArg::Adaptive => ExecutionMode::Adaptive,
+            ModeArg::Speculate => ExecutionMode::Speculate,
+            ModeArg::Sequential => ExecutionMode::Sequential,
+        };
+        config
+    }
+
+    /// How much is executed.
+    pub fn plan(&self) -> Plan {
+        Plan { seed: self.seed, batch: self.batch, operations: self.operations }
+    }
+}
+
+/// An executor's name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExecutorArg {
+    /// All four.
+    All,
+    /// One thread, the state travels as a whole.
+    SingleMon,
+    /// All threads, the state travels as a whole.
+    MultiMon,
+    /// One thread, the state travels in parts.
+    SingleDiv,
+    /// All threads, the state travels in parts.
+    MultiDiv,
+}
+
+impl ExecutorArg {
+    fn kind(self) -> Option<ExecutorKind> {
+        match self {
+            ExecutorArg::All => None,
+            ExecutorArg::SingleMon => Some(ExecutorKind::SingleMon),
+            ExecutorArg::MultiMon => Some(ExecutorKind::MultiMon),
+            ExecutorArg::SingleDiv => Some(ExecutorKind::SingleDiv),
+            ExecutorArg::MultiDiv => Some(ExecutorKind::MultiDiv),
+        }
+    }
+}
+
+/// One of the four executors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutorKind {
+    SingleMon,
+    MultiMon,
+    SingleDiv,
+    MultiDiv,
+}
+
+impl ExecutorKind {
+    pub const ALL: [ExecutorKind; 4] =
+        [ExecutorKind::SingleMon, ExecutorKind::MultiMon, ExecutorKind::SingleDiv, ExecutorKind::MultiDiv];
+
+    /// The name in arguments and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExecutorKind::SingleMon => "single-mon",
+            ExecutorKind::MultiMon => "multi-mon",
+            ExecutorKind::SingleDiv => "single-div",
+            ExecutorKind::MultiDiv => "multi-div",
+        }
+    }
+}
+
+/// When to speculate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Where it was faster lately.
+    Adaptive,
+    /// Always.
+    Speculate,
+    /// Never.
+    Sequential,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).expect("valid").into_run();
+        assert_eq!(parse("atlas-smr --batch 7").batch, 7);
+        assert_eq!(parse("atlas-smr run --batch 7").batch, 7);
+        assert_eq!(parse("atlas-smr").executors(), ExecutorKind::ALL);
+        let two = parse("atlas-smr --executor multi-div --executor single-mon --executor multi-div");
+        assert_eq!(two.executors(), [ExecutorKind::SingleMon, ExecutorKind::MultiDiv]);
+    }
+}

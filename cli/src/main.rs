@@ -1,0 +1,66 @@
+//! `atlas-smr`: runs the executors on a chosen workload, as a replica would, and holds each against the sequential
+//! loop.
+//!
+//! Exit code 0: state and replies of every executor equal the reference's. 1: they differ, or an executor failed. 2:
+//! the command line, the workload or a trace is wrong.
+#![forbid(unsafe_code)]
+
+mod args;
+mod drive;
+mod error;
+mod recorder;
+mod report;
+mod suite;
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, RunArgs};
+use error::CliError;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args = Cli::parse().into_run();
+    if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::from_default_env())
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .init();
+    }
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// True if every executor equals the reference.
+fn run(args: &RunArgs) -> Result<bool, CliError> {
+    let report = suite::run(args)?;
+    let text = if args.json { report.json()? } else { report.table() };
+    print(&text)?;
+    Ok(report.all_equal())
+}
+
+/// Writes `text` and a line end to standard output. That nobody reads it any more is no error.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes one line to standard error; if that cannot be done there is nobody left to tell.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

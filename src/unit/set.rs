@@ -37,10 +37,17 @@ impl<'b, T: Fingerprinted, const N: usize> ArenaSet<'b, T, N> {
     }
 
     /// The position of the first item with this fingerprint that `is_it` accepts.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, fingerprint: u64, is_it: impl Fn(&T) -> bool) -> Option<usize> {
         match &self.large {
-            None => self.small.iter().position(|item| item.fingerprint() == fingerprint && is_it(item)),
+            None => {
+                for (position, item) in self.small.iter().enumerate() {
+                    if item.fingerprint() == fingerprint && is_it(item) {
+                        return Some(position);
+                    }
+                }
+                None
+            }
             Some(large) => large.find(fingerprint, is_it),
         }
     }

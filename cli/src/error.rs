@@ -1,6 +1,6 @@
 //! What can stop the program, and with which exit code.
 
-use atlas_smr_execution::error::{ConfigError, Failure, InitError, QueueError, StateError};
+use atlas_smr_execution::error::{ConfigError, Failure, InitError, QueueError};
 use atlas_smr_execution::executor::RecvError;
 use workloads::WorkloadError;
 
@@ -25,9 +25,6 @@ pub enum CliError {
     /// A state that did not come out of an executor in one piece.
     #[error("{executor}: the state at the end: {what}")]
     Checkpoint { executor: &'static str, what: String },
-    /// A state that could not be made.
-    #[error("the initial state: {0}")]
-    State(#[from] StateError),
     /// Standard output.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),

@@ -40,13 +40,29 @@ pub fn for_each_mut<T: Send>(
     chunk: usize,
     f: impl Fn(usize, &mut T) + Sync,
 ) {
-    assert!(chunk > 0, "a chunk holds at least one item");
+    for_each_chunk(crew, items, chunk, |start, items| {
+        for (offset, item) in items.iter_mut().enumerate() {
+            f(start + offset, item);
+        }
+    });
+}
+
+/// Calls `f(start, items)` for every chunk of `chunk` items (the last may be shorter), of which the first has the index
+/// `start`. The crew's threads take the chunks in ascending order.
+///
+/// # Panics
+///
+/// If `f` panics, or `chunk` is zero.
+pub fn for_each_chunk<T: Send>(
+    crew: &mut dyn Crew,
+    items: &mut [T],
+    chunk: usize,
+    f: impl Fn(usize, &mut [T]) + Sync,
+) {
     let chunks = Chunks::new(items, chunk);
     crew.run(&|| {
         while let Some((start, items)) = chunks.next() {
-            for (offset, item) in items.iter_mut().enumerate() {
-                f(start + offset, item);
-            }
+            f(start, items);
         }
     });
 }

@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use crate::batch::SeqNo;
 use crate::error::StateError;
 
-pub use crew::{Crew, Solo, for_each_mut};
+pub use crew::{Crew, Solo, for_each_chunk, for_each_mut};
 pub use merge::{Merge, MergeOperator, check_merge_laws};
 pub use sharded::{Digest, PartId, ShardedState, ShardedStateBuilder, StateDescriptor, StatePart};
 

@@ -1,26 +1,28 @@
 //! The commit pass: a batch's last values into the shards, on several threads if that pays.
 //!
-//! Changes are grouped by shard: a list per shard, as indexes into the changes. Each shard then belongs to whichever
-//! thread takes it, so threads share nothing but the changes that they read. As no key occurs twice in the changes,
-//! the order between shards does not matter. All buffers are kept for the next batch.
+//! The shards are cut into pieces, a few per thread, and the changes are grouped by piece: a list per piece, as indexes
+//! into the changes. Each piece then belongs to whichever thread takes it, so threads share nothing but the changes that
+//! they read. As no key occurs twice in the changes, their order does not matter. All buffers are kept for the next
+//! batch.
 
-use super::shard::table_hash;
+use super::shard::{Shard, table_hash};
 use super::{ShardedState, own, shard_index};
 use crate::error::StateError;
-use crate::state::{CRUDState, Change, Crew, for_each_mut};
+use crate::state::{CRUDState, Change, Crew, for_each_chunk};
 use crate::sync::{AtomicU64, Ordering};
+use std::sync::Arc;
 
-/// Below this many changes, waking the other threads costs more than they save.
-const PARALLEL: usize = 512;
+/// Below this many changes, calling the other threads costs more than they save.
+const PARALLEL: usize = 96;
 /// Into how many pieces per thread the shards are cut, so that a thread that starts late finds less work, not none.
-const PIECES: usize = 8;
+const PIECES: usize = 4;
 /// The end of a list.
 const END: u32 = u32::MAX;
 
-/// Lists of changes by shard.
+/// Lists of changes by piece.
 #[derive(Debug, Default)]
 pub struct Grouping {
-    /// Per shard: its first change.
+    /// Per piece: its first change.
     first: Vec<u32>,
     /// Per change: what to do.
     steps: Vec<Step>,
@@ -28,9 +30,11 @@ pub struct Grouping {
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// The next change of the same shard.
+    /// The next change of the same piece.
     next: u32,
     column: u32,
+    /// The shard, counted from the piece's first.
+    shard: u32,
 }
 
 impl ShardedState {
@@ -50,17 +54,19 @@ impl ShardedState {
             return Ok(());
         }
         let mut grouping = std::mem::take(&mut self.grouping);
-        self.group(changes, &mut grouping);
+        let pieces = (crew.threads() * PIECES).next_power_of_two().min(self.shards.len());
+        self.group(changes, &mut grouping, pieces);
         self.apply_groups(changes, &grouping, crew);
         self.grouping = grouping;
         Ok(())
     }
 
-    fn group(&mut self, changes: &[Change<'_>], grouping: &mut Grouping) {
+    fn group(&mut self, changes: &[Change<'_>], grouping: &mut Grouping, pieces: usize) {
         let Grouping { first, steps } = grouping;
         first.clear();
-        first.resize(self.shards.len(), END);
+        first.resize(pieces, END);
         steps.clear();
+        let piece_len = self.shards.len() / pieces;
         for (index, change) in changes.iter().enumerate() {
             let known = self.columns.find(change.column).map(|(id, _)| id);
             let id = match (known, change.value) {
@@ -68,13 +74,13 @@ impl ShardedState {
                 (None, Some(_)) => self.add_column(change.column),
                 (None, None) => {
                     // Nothing of this column is here to be removed. The step only keeps the numbering.
-                    steps.push(Step { next: END, column: END });
+                    steps.push(Step { next: END, column: END, shard: 0 });
                     continue;
                 }
             };
-            let place = self.columns.get(id).place(change.key);
-            let head = &mut first[shard_index(place, self.shards.len())];
-            steps.push(Step { next: *head, column: id });
+            let shard = shard_index(self.columns.get(id).place(change.key), self.shards.len());
+            let head = &mut first[shard / piece_len];
+            steps.push(Step { next: *head, column: id, shard: (shard % piece_len) as u32 });
             *head = index as u32;
         }
     }
@@ -82,25 +88,26 @@ impl ShardedState {
     fn apply_groups(&mut self, changes: &[Change<'_>], grouping: &Grouping, crew: &mut dyn Crew) {
         let hasher = &self.hasher;
         let copies = AtomicU64::new(0);
-        let piece = (self.shards.len() / (crew.threads() * PIECES)).max(1);
-        for_each_mut(crew, &mut self.shards, piece, |index, shard| {
+        let piece_len = self.shards.len() / grouping.first.len();
+        for_each_chunk(crew, &mut self.shards, piece_len, |start, shards: &mut [Arc<Shard>]| {
             let mut copied = 0;
-            let mut next = grouping.first[index];
+            let mut next = grouping.first[start / piece_len];
             while next != END {
                 let change = &changes[next as usize];
-                let Step { next: after, column } = grouping.steps[next as usize];
-                let hash = table_hash(hasher, column, change.key);
-                match (change.value, shard.locate(hash, column, change.key)) {
+                let step = grouping.steps[next as usize];
+                let shard = &mut shards[step.shard as usize];
+                let hash = table_hash(hasher, step.column, change.key);
+                match (change.value, shard.locate(hash, step.column, change.key)) {
                     (Some(value), Some(found)) => {
-                        own(shard, &mut copied).overwrite(hasher, hash, found, change.key, value)
+                        own(shard, &mut copied).overwrite(hasher, hash, found, change.key, value);
                     }
                     (Some(value), None) => {
-                        own(shard, &mut copied).insert(hasher, hash, column, change.key, value)
+                        own(shard, &mut copied).insert(hasher, hash, step.column, change.key, value);
                     }
                     (None, Some(found)) => own(shard, &mut copied).remove(hasher, found),
                     (None, None) => (),
                 }
-                next = after;
+                next = step.next;
             }
             if copied > 0 {
                 // Relaxed: a plain sum; the crew's end of work publishes it.

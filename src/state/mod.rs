@@ -6,7 +6,7 @@
 
 mod crew;
 mod merge;
-//SHARDED mod sharded;
+mod sharded;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -17,7 +17,7 @@ use crate::error::StateError;
 
 pub use crew::{Crew, Solo, for_each_mut};
 pub use merge::{Merge, MergeOperator, check_merge_laws};
-//SHARDED pub use sharded::{ShardedState, ShardedStateBuilder, StateDescriptor, StatePart};
+pub use sharded::{Digest, PartId, ShardedState, ShardedStateBuilder, StateDescriptor, StatePart};
 
 /// A state with create, read, update and delete on keys in named columns.
 ///

@@ -1,0 +1,373 @@
+//! The built-in state: a hash map in copy-on-write shards.
+//!
+//! ```text
+//! ShardedState ── shards ──► [ Arc │ Arc │ Arc │ Arc │ ... ]     a key's shard: the top bits of its stable hash
+//!                              ▼     ▼     ▼     ▼
+//!                            Shard Shard Shard Shard             a table and one byte buffer each (`shard`)
+//!                              ▲     ▲     ▲     ▲
+//! its snapshot ── shards ──► [ Arc │ Arc │ Arc │ Arc │ ... ]
+//! ```
+//!
+//! A snapshot counts one reference per shard and copies nothing. A write after it copies the one shard that it
+//! touches, once, if the snapshot still lives; so a batch after a snapshot pays for at most the shards that it
+//! touches, and shards are kept small (about 32 kB at a million entries of 100 bytes and the default of 4096 shards).
+//! [`ShardedState::shard_copies`] counts these copies.
+//!
+//! Two hashes, for two reasons. The *stable* hash places a key in a shard. It is the same on every machine, because
+//! shards are the parts of state transfer. Whoever knows it can crowd one shard, which costs balance only. The
+//! *table* hash finds the key inside the shard. It is seeded per process, so nobody outside can make keys collide.
+//!
+//! Nothing that leaves a state depends on its history, its seed or the order in which it met its columns: not the
+//! digests, not the parts (`parts`), not the serialized form (`codec`), not the order of [`ShardedState::iter`].
+//!
+//! Keys and values are at most 4 GiB - 1 bytes long; writing a longer one panics.
+
+mod codec;
+mod columns;
+mod commit;
+mod parts;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use ahash::RandomState;
+
+use self::columns::{Column, Columns};
+use self::commit::Grouping;
+use self::shard::{Shard, table_hash};
+use super::{CRUDState, Changes, Crew, MergeOperator};
+use crate::batch::SeqNo;
+use crate::error::{ConfigError, StateError};
+
+pub use self::parts::{PartId, StateDescriptor, StatePart};
+pub use self::shard::Digest;
+
+/// Shards of a state that does not choose another number.
+const DEFAULT_SHARDS: usize = 4096;
+/// More would make a snapshot dear, and no smaller shards are useful.
+const MAX_SHARDS: usize = 1 << 16;
+
+/// The built-in state: a hash map in copy-on-write shards.
+///
+/// `clone` is a snapshot: O(shards), no data is copied. Each operation takes expected O(1) time plus that of copying
+/// the bytes it is given or returns; writes are amortized, and the first write to a shard that a snapshot shares
+/// copies that shard.
+///
+/// Keys and values are at most 4 GiB - 1 bytes long; writing a longer one panics.
+pub struct ShardedState {
+    shards: Vec<Arc<Shard>>,
+    columns: Arc<Columns>,
+    hasher: RandomState,
+    copies: u64,
+    /// Buffers for reuse; they hold nothing between calls.
+    merged: Vec<u8>,
+    grouping: Grouping,
+}
+
+/// Settings of a [`ShardedState`]; from [`ShardedState::builder`].
+#[derive(Clone, Debug)]
+pub struct ShardedStateBuilder {
+    shards: usize,
+    columns: Columns,
+}
+
+impl ShardedStateBuilder {
+    /// The number of shards, which is also the number of parts: 1 to 65536, rounded up to a power of two. Default
+    /// 4096. More shards make the copy after a snapshot shorter and the snapshot itself longer.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// How merges combine in `column`; [`MergeOperator::WrappingAdd`] unless told. All replicas must agree.
+    #[must_use]
+    pub fn merge_operator(mut self, column: &str, operator: MergeOperator) -> Self {
+        self.columns.set_operator(column, operator);
+        self
+    }
+
+    /// The empty state with these settings.
+    ///
+    /// # Errors
+    ///
+    /// No shards, or more than 65536.
+    pub fn build(self) -> Result<ShardedState, ConfigError> {
+        if self.shards == 0 {
+            return Err(ConfigError::Zero { name: "shards" });
+        }
+        if self.shards > MAX_SHARDS {
+            return Err(ConfigError::TooLarge { name: "shards", value: self.shards, max: MAX_SHARDS });
+        }
+        Ok(ShardedState::with(self.shards.next_power_of_two(), self.columns))
+    }
+}
+
+impl Default for ShardedState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for ShardedState {
+    fn clone(&self) -> Self {
+        self.snapshot()
+    }
+}
+
+impl fmt::Debug for ShardedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardedState").field("shards", &self.shards.len()).field("len", &self.len()).finish()
+    }
+}
+
+/// One seed for the whole process, so that snapshots, parts and states can share shards.
+fn process_hasher() -> RandomState {
+    static HASHER: OnceLock<RandomState> = OnceLock::new();
+    HASHER.get_or_init(RandomState::new).clone()
+}
+
+/// The index of the shard, of `shards`, where a key of this stable hash lives.
+#[inline]
+fn shard_index(place: u64, shards: usize) -> usize {
+    // The top bits, as `shards` is a power of two of at most 2^16.
+    ((place >> 48) as usize * shards) >> 16
+}
+
+/// The shard as this state's own: copied, and counted in `copies`, if a snapshot shares it.
+#[inline]
+fn own<'a>(shard: &'a mut Arc<Shard>, copies: &mut u64) -> &'a mut Shard {
+    let before = Arc::as_ptr(shard);
+    let shard = Arc::make_mut(shard);
+    *copies += u64::from(!std::ptr::eq(before, shard));
+    shard
+}
+
+/// Where a key is looked for.
+#[derive(Clone, Copy)]
+struct Spot {
+    shard: usize,
+    column: u32,
+    hash: u64,
+}
+
+impl ShardedState {
+    /// The empty state with the default settings.
+    pub fn new() -> Self {
+        Self::with(DEFAULT_SHARDS, Columns::default())
+    }
+
+    /// Settings to build a state from.
+    pub fn builder() -> ShardedStateBuilder {
+        ShardedStateBuilder { shards: DEFAULT_SHARDS, columns: Columns::default() }
+    }
+
+    fn with(shards: usize, columns: Columns) -> Self {
+        // Each shard is an allocation of its own: a shared one would be copied, and counted, at its first use.
+        let shards = (0..shards).map(|_| Arc::default()).collect();
+        Self::of(shards, Arc::new(columns))
+    }
+
+    fn of(shards: Vec<Arc<Shard>>, columns: Arc<Columns>) -> Self {
+        ShardedState {
+            shards,
+            columns,
+            hasher: process_hasher(),
+            copies: 0,
+            merged: Vec::new(),
+            grouping: Grouping::default(),
+        }
+    }
+
+    /// A consistent copy that shares all data: O(shards), one reference count each. Its copies count from 0.
+    pub fn snapshot(&self) -> Self {
+        Self::of(self.shards.clone(), self.columns.clone())
+    }
+
+    /// Number of keys in all columns. O(shards).
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len()).sum()
+    }
+
+    /// True if there is no key in any column. O(shards).
+    pub fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.len() == 0)
+    }
+
+    /// Number of shards.
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// How many shards this value has copied because a snapshot (or the state it was taken from) shared them.
+    pub fn shard_copies(&self) -> u64 {
+        self.copies
+    }
+
+    /// Sets how merges combine in `column`, as the builder does. For states from
+    /// [`deserialize`](super::MonolithicState::deserialize), which cannot restore operators of the user's own.
+    pub fn set_merge_operator(&mut self, column: &str, operator: MergeOperator) {
+        Arc::make_mut(&mut self.columns).set_operator(column, operator);
+    }
+
+    /// All entries `(column, key, value)` in ascending order of (stable hash of column and key, column, key): the
+    /// same order on every machine, for every number of shards, after every history. Sorts shard by shard, so it
+    /// takes O(n log(n / shards)) time and memory for one shard's index.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8], &[u8])> {
+        self.shards.iter().flat_map(|shard| {
+            let place = |(id, key, value)| {
+                let column = self.columns.get(id);
+                (column.place(key), &*column.name, key, value)
+            };
+            let mut entries: Vec<(u64, &str, &[u8], &[u8])> = shard.iter().map(place).collect();
+            entries.sort_unstable();
+            entries.into_iter().map(|(_, column, key, value)| (column, key, value))
+        })
+    }
+
+    /// The digest of all entries: equal if and only if the content is, whatever the number of shards, the seed and
+    /// the history. Merge operators are settings, not content. Hashes everything, O(n); for comparing checkpoints,
+    /// [`StateDescriptor::digest`] hashes only what changed.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        let mut block = b"atlas sharded state, content, version 1".to_vec();
+        for (column, key, value) in self.iter() {
+            for len in [column.len(), key.len(), value.len()] {
+                block.extend_from_slice(&(len as u64).to_le_bytes());
+            }
+            block.extend_from_slice(column.as_bytes());
+            block.extend_from_slice(key);
+            block.extend_from_slice(value);
+            // Long blocks let the hash use wide instructions.
+            if block.len() >= 1 << 16 {
+                hasher.update(&block);
+                block.clear();
+            }
+        }
+        *hasher.update(&block).finalize().as_bytes()
+    }
+
+    #[inline]
+    fn spot(&self, id: u32, column: &Column, key: &[u8]) -> Spot {
+        Spot {
+            shard: shard_index(column.place(key), self.shards.len()),
+            column: id,
+            hash: table_hash(&self.hasher, id, key),
+        }
+    }
+
+    /// The spot of a key, or nothing if its column was never written.
+    #[inline]
+    fn find_spot(&self, column: &str, key: &[u8]) -> Option<Spot> {
+        let (id, column) = self.columns.find(column)?;
+        Some(self.spot(id, column, key))
+    }
+
+    /// The spot of a key that is about to be written.
+    #[inline]
+    fn make_spot(&mut self, column: &str, key: &[u8]) -> Spot {
+        match self.find_spot(column, key) {
+            Some(spot) => spot,
+            None => {
+                let id = self.add_column(column);
+                self.spot(id, self.columns.get(id), key)
+            }
+        }
+    }
+
+    #[cold]
+    fn add_column(&mut self, column: &str) -> u32 {
+        Arc::make_mut(&mut self.columns).intern(column)
+    }
+}
+
+impl CRUDState for ShardedState {
+    fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
+        self.read_with(column, key, |value| value.map(<[u8]>::to_vec))
+    }
+
+    /// False costs no copy of a shared shard.
+    fn create(&mut self, column: &str, key: &[u8], value: &[u8]) -> bool {
+        let Spot { shard, column, hash } = self.make_spot(column, key);
+        let shard = &mut self.shards[shard];
+        if shard.locate(hash, column, key).is_some() {
+            return false;
+        }
+        own(shard, &mut self.copies).insert(&self.hasher, hash, column, key, value);
+        true
+    }
+
+    fn update(&mut self, column: &str, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+        let Spot { shard, column, hash } = self.make_spot(column, key);
+        let shard = own(&mut self.shards[shard], &mut self.copies);
+        let Some(found) = shard.locate(hash, column, key) else {
+            shard.insert(&self.hasher, hash, column, key, value);
+            return None;
+        };
+        let before = shard.value(found).to_vec();
+        shard.overwrite(&self.hasher, hash, found, key, value);
+        Some(before)
+    }
+
+    /// The removal of an absent key costs no copy of a shared shard.
+    fn delete(&mut self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
+        let Spot { shard, column, hash } = self.find_spot(column, key)?;
+        let shard = &mut self.shards[shard];
+        let found = shard.locate(hash, column, key)?;
+        let before = shard.value(found).to_vec();
+        own(shard, &mut self.copies).remove(&self.hasher, found);
+        Some(before)
+    }
+
+    #[inline]
+    fn read_with<R>(&self, column: &str, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        f(self
+            .find_spot(column, key)
+            .and_then(|Spot { shard, column, hash }| self.shards[shard].get(hash, column, key)))
+    }
+
+    #[inline]
+    fn put(&mut self, column: &str, key: &[u8], value: &[u8]) {
+        let Spot { shard, column, hash } = self.make_spot(column, key);
+        own(&mut self.shards[shard], &mut self.copies).set(&self.hasher, hash, column, key, value);
+    }
+
+    /// The removal of an absent key costs no copy of a shared shard.
+    #[inline]
+    fn remove(&mut self, column: &str, key: &[u8]) {
+        let Some(Spot { shard, column, hash }) = self.find_spot(column, key) else { return };
+        let shard = &mut self.shards[shard];
+        if let Some(found) = shard.locate(hash, column, key) {
+            own(shard, &mut self.copies).remove(&self.hasher, found);
+        }
+    }
+
+    fn merge_operator(&self, column: &str) -> MergeOperator {
+        self.columns.find(column).map(|(_, column)| column.operator).unwrap_or_default()
+    }
+
+    fn merge(&mut self, column: &str, key: &[u8], operand: &[u8]) {
+        let Spot { shard, column, hash } = self.make_spot(column, key);
+        let operator = self.columns.get(column).operator;
+        let shard = &mut self.shards[shard];
+        let found = shard.locate(hash, column, key);
+        operator.fold(found.map(|found| shard.value(found)), operand, &mut self.merged);
+        let shard = own(shard, &mut self.copies);
+        match found {
+            Some(found) => shard.overwrite(&self.hasher, hash, found, key, &self.merged),
+            None => shard.insert(&self.hasher, hash, column, key, &self.merged),
+        }
+    }
+
+    /// Applies the changes; many of them shard by shard, on all of the crew's threads.
+    ///
+    /// # Errors
+    ///
+    /// A key or a value of 4 GiB or more. Nothing is changed then.
+    fn commit(&mut self, _seq: SeqNo, changes: &Changes<'_>, crew: &mut dyn Crew) -> Result<(), StateError> {
+        self.apply(changes.as_slice(), crew)
+    }
+}

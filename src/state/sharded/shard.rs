@@ -34,7 +34,8 @@ const DEAD: u32 = u32::MAX;
 /// Bits of a slot that hold the record's position, in grains, plus one.
 const POSITION_BITS: u32 = 40;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
-const TAG_BITS: u32 = 64 - POSITION_BITS;
+/// The largest table whose slots can be placed by their tags alone. Small in tests, so that they see both ways.
+const TAGS_SUFFICE: usize = if cfg!(test) { 1 << 10 } else { 1 << (64 - POSITION_BITS) };
 /// Slots of the smallest table.
 const MIN_SLOTS: usize = 8;
 /// A value that shrinks to less than a quarter of its room gives the room back if that is at least this much. Below,
@@ -109,6 +110,12 @@ impl Header {
     fn record(self) -> usize {
         (HEADER + self.key + self.room).next_multiple_of(GRAIN)
     }
+}
+
+/// Where the record of a taken slot starts.
+#[inline]
+fn position(word: u64) -> usize {
+    ((word & POSITION_MASK) as usize - 1) * GRAIN
 }
 
 /// A length as the record holds it.
@@ -283,7 +290,7 @@ impl Shard {
 
     /// The hash of the key that a slot holds; the tag alone if that is enough to place it.
     fn hash_of(&self, hasher: &RandomState, word: u64) -> u64 {
-        if self.slots.len() <= 1 << TAG_BITS {
+        if self.slots.len() <= TAGS_SUFFICE {
             return word & !POSITION_MASK;
         }
         let at = position(word);
@@ -373,10 +380,4 @@ impl Shard {
             self.data.shrink_to(2 * self.data.len());
         }
     }
-}
-
-/// Where the record of a taken slot starts.
-#[inline]
-fn position(word: u64) -> usize {
-    ((word & POSITION_MASK) - 1) as usize * GRAIN
 }

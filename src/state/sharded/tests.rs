@@ -1,1 +1,483 @@
+//! Properties of the built-in state.
+//!
+//! - Every call answers, and leaves behind, what an ordered map would.
+//! - A snapshot never changes, and costs the state at most one copy per touched shard.
+//! - Digests, parts and streams depend on the content alone.
+//! - Damaged or incomplete input is refused, and changes nothing.
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::state::{Change, DivisibleState, Merge, MonolithicState, Solo};
+
+type Oracle = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+/// Threads made on the spot.
+struct Threads(usize);
+
+impl Crew for Threads {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn run(&mut self, work: &(dyn Fn() + Sync)) {
+        std::thread::scope(|scope| {
+            for _ in 1..self.0 {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+}
+
+struct Xor;
+
+impl Merge for Xor {
+    fn combine(&self, a: &[u8], b: &[u8], out: &mut Vec<u8>) {
+        let byte = |bytes: &[u8], i| bytes.get(i).copied().unwrap_or(0);
+        out.extend((0..a.len().max(b.len())).map(|i| byte(a, i) ^ byte(b, i)));
+    }
+}
+
+fn sharded(shards: usize) -> ShardedState {
+    ShardedState::builder()
+        .shards(shards)
+        .merge_operator("max", MergeOperator::Max)
+        .merge_operator("wide", MergeOperator::WrappingAdd128)
+        .build()
+        .unwrap()
+}
+
+/// `count` entries, written in an order and with a history that `seed` chooses.
+fn filled(shards: usize, count: u32, seed: u32) -> ShardedState {
+    let mut state = sharded(shards);
+    if seed % 2 == 1 {
+        state.put("only in this history", b"k", b"v");
+        state.put("b", b"k", &[1; 5000]);
+        state.remove("only in this history", b"k");
+        state.remove("b", b"k");
+    }
+    for i in 0..count {
+        let i = (i + seed) % count;
+        let column = ["a", "b", ""][i as usize % 3];
+        state.put(column, &i.to_le_bytes(), &vec![7; seed as usize % 40]);
+        state.put(column, &i.to_le_bytes(), &vec![i as u8; i as usize % 50]);
+    }
+    state
+}
+
+fn content(state: &ShardedState) -> Oracle {
+    state.iter().map(|(c, k, v)| ((c.to_owned(), k.to_vec()), v.to_vec())).collect()
+}
+
+fn bytes_of(state: &ShardedState) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    state.serialize(&mut bytes).unwrap();
+    bytes
+}
+
+#[derive(Clone, Debug)]
+enum Call {
+    Create(Vec<u8>),
+    Update(Vec<u8>),
+    Put(Vec<u8>),
+    Merge(Vec<u8>),
+    Delete,
+    Remove,
+    Read,
+    Snapshot,
+}
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => proptest::collection::vec(any::<u8>(), 0..40),
+        1 => (0..20_000usize, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]),
+    ]
+}
+
+fn call() -> impl Strategy<Value = (&'static str, Vec<u8>, Call)> {
+    let column =
+        prop::sample::select(vec!["", "a", "max", "wide", "c4", "c5", "c6", "c7", "c8", "c9", "c10"]);
+    let call = prop_oneof![
+        2 => value().prop_map(Call::Create),
+        3 => value().prop_map(Call::Update),
+        3 => value().prop_map(Call::Put),
+        2 => value().prop_map(Call::Merge),
+        2 => Just(Call::Delete),
+        2 => Just(Call::Remove),
+        2 => Just(Call::Read),
+        1 => Just(Call::Snapshot),
+    ];
+    (column, proptest::collection::vec(0..3u8, 0..3), call)
+}
+
+/// Makes one call on both and compares the answers.
+fn step(state: &mut ShardedState, oracle: &mut Oracle, column: &str, key: &[u8], call: &Call) {
+    let name = (column.to_owned(), key.to_vec());
+    match call {
+        Call::Create(value) => {
+            let absent = !oracle.contains_key(&name);
+            assert_eq!(state.create(column, key, value), absent);
+            oracle.entry(name).or_insert(value.clone());
+        }
+        Call::Update(value) => {
+            assert_eq!(state.update(column, key, value), oracle.insert(name, value.clone()))
+        }
+        Call::Put(value) => {
+            state.put(column, key, value);
+            oracle.insert(name, value.clone());
+        }
+        Call::Merge(operand) => {
+            let operator = match column {
+                "max" => MergeOperator::Max,
+                "wide" => MergeOperator::WrappingAdd128,
+                _ => MergeOperator::default(),
+            };
+            let mut merged = Vec::new();
+            operator.fold(oracle.get(&name).map(Vec::as_slice), operand, &mut merged);
+            state.merge(column, key, operand);
+            oracle.insert(name, merged);
+        }
+        Call::Delete => assert_eq!(state.delete(column, key), oracle.remove(&name)),
+        Call::Remove => {
+            state.remove(column, key);
+            oracle.remove(&name);
+        }
+        Call::Read => {
+            assert_eq!(state.read(column, key).as_ref(), oracle.get(&name));
+            state.read_with(column, key, |value| assert_eq!(value, oracle.get(&name).map(Vec::as_slice)));
+        }
+        Call::Snapshot => (),
+    }
+}
+
+proptest! {
+    #[test]
+    fn behaves_like_an_ordered_map(
+        shards in prop::sample::select(vec![1usize, 2, 16]),
+        calls in proptest::collection::vec(call(), 0..300),
+    ) {
+        let mut state = sharded(shards);
+        let mut oracle = Oracle::new();
+        let mut snapshots = Vec::new();
+        for (column, key, call) in &calls {
+            step(&mut state, &mut oracle, column, key, call);
+            if matches!(call, Call::Snapshot) {
+                snapshots.push((state.snapshot(), oracle.clone()));
+            }
+        }
+        prop_assert_eq!(state.len(), oracle.len());
+        prop_assert_eq!(state.is_empty(), oracle.is_empty());
+        prop_assert_eq!(&content(&state), &oracle);
+        for (snapshot, then) in &snapshots {
+            prop_assert_eq!(&content(snapshot), then);
+        }
+        // Another way to the same content: the digests, parts and bytes are the same.
+        let mut again = sharded(shards);
+        for ((column, key), value) in oracle.iter().rev() {
+            again.put(column, key, value);
+        }
+        prop_assert_eq!(state.digest(), again.digest());
+        prop_assert_eq!(state.descriptor(), again.descriptor());
+        prop_assert_eq!(bytes_of(&state), bytes_of(&again));
+        prop_assert_eq!(content(&ShardedState::deserialize(&bytes_of(&state)[..]).unwrap()), oracle);
+    }
+}
+
+#[test]
+fn many_keys_grow_and_shrink_one_table() {
+    let mut state = ShardedState::builder().shards(1).build().unwrap();
+    for i in 0..20_000u32 {
+        state.put("", &i.to_le_bytes(), &i.to_be_bytes());
+    }
+    for i in (0..20_000u32).filter(|i| i % 3 > 0) {
+        assert_eq!(state.delete("", &i.to_le_bytes()), Some(i.to_be_bytes().to_vec()));
+    }
+    for i in 0..20_000u32 {
+        let expected = (i % 3 == 0).then(|| i.to_be_bytes().to_vec());
+        assert_eq!(state.read("", &i.to_le_bytes()), expected);
+    }
+    assert_eq!(state.len(), 6667);
+}
+
+#[test]
+fn ten_megabytes_come_and_go() {
+    let mut state = sharded(2);
+    let big = vec![5; 10 << 20];
+    state.put("a", b"", &big);
+    assert!(state.read_with("a", b"", |value| value == Some(&big[..])));
+    assert_eq!(ShardedState::deserialize(&bytes_of(&state)[..]).unwrap().digest(), state.digest());
+    assert!(state.update("a", b"", b"small") == Some(big.clone()));
+    assert_eq!(state.read("a", b"").as_deref(), Some(&b"small"[..]));
+    let mut grown = state.snapshot();
+    grown.put("a", b"", &big);
+    assert!(grown.delete("a", b"") == Some(big));
+    assert!(grown.is_empty() && state.len() == 1);
+}
+
+#[test]
+fn a_custom_operator_survives_a_snapshot_and_is_missed_after_deserializing() {
+    let xor = MergeOperator::Custom(&Xor);
+    let mut state = ShardedState::builder().shards(4).merge_operator("x", xor).build().unwrap();
+    state.merge("x", b"k", &[3]);
+    let mut copy = state.snapshot();
+    copy.merge("x", b"k", &[5]);
+    assert_eq!((state.read("x", b"k"), copy.read("x", b"k")), (Some(vec![3]), Some(vec![6])));
+    let mut restored = ShardedState::deserialize(&bytes_of(&state)[..]).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| restored.merge("x", b"k", &[5]))).is_err());
+    let mut restored = ShardedState::deserialize(&bytes_of(&state)[..]).unwrap();
+    restored.set_merge_operator("x", xor);
+    restored.merge("x", b"k", &[5]);
+    assert_eq!(restored.digest(), copy.digest());
+}
+
+#[test]
+fn settings_are_checked() {
+    let build = |n| ShardedState::builder().shards(n).build().map(|state| state.shard_count());
+    assert_eq!(build(0), Err(ConfigError::Zero { name: "shards" }));
+    assert_eq!(build(65_537), Err(ConfigError::TooLarge { name: "shards", value: 65_537, max: 65_536 }));
+    assert_eq!((build(1), build(3), build(65_536)), (Ok(1), Ok(4), Ok(65_536)));
+    assert_eq!(ShardedState::default().shard_count(), 4096);
+}
+
+#[test]
+fn only_touched_shards_are_copied_and_only_while_a_snapshot_lives() {
+    let mut state = filled(64, 1000, 0);
+    assert_eq!(state.shard_copies(), 0);
+    let snapshot = state.snapshot();
+    let before = state.digest();
+    for round in 0..2u8 {
+        for i in [1u32, 4, 7, 10, 13] {
+            state.put("b", &i.to_le_bytes(), &[round; 60]);
+        }
+    }
+    assert!((1..=5).contains(&state.shard_copies()), "{}", state.shard_copies());
+    assert_eq!((snapshot.digest(), snapshot.shard_copies()), (before, 0));
+    let copies = state.shard_copies();
+    assert!(!state.create("b", &1u32.to_le_bytes(), b""));
+    state.remove("b", b"absent");
+    state.delete("b", b"absent");
+    drop(snapshot);
+    for i in 0..1000u32 {
+        state.put("a", &i.to_le_bytes(), b"");
+    }
+    assert_eq!(state.shard_copies(), copies);
+}
+
+#[test]
+fn the_digest_depends_on_the_content_alone() {
+    let state = filled(8, 500, 0);
+    for (shards, seed) in [(8, 1), (1, 33), (64, 2), (4096, 499)] {
+        let other = filled(shards, 500, seed);
+        assert_eq!(other.digest(), state.digest());
+        assert!(other.iter().eq(state.iter()));
+    }
+    let mut other = state.snapshot();
+    other.put("a", &0u32.to_le_bytes(), b"another value");
+    assert_ne!(other.digest(), state.digest());
+}
+
+/// The placement of keys and both formats are fixed for ever: these values must not change.
+#[test]
+fn formats_are_stable() {
+    let hex = |digest: Digest| blake3::Hash::from(digest).to_hex().to_string();
+    let state = filled(8, 100, 0);
+    assert_eq!(hex(state.digest()), "bfe7c41253a7e90eb80e15d47baafe535a4d5d132af8c131d8b1020ee50a0330");
+    assert_eq!(
+        hex(state.descriptor().digest()),
+        "314faf88cd739654766590e090ad11cc663cbf5b884c37c83b59219a57745de5"
+    );
+    assert_eq!(
+        hex(*blake3::hash(&bytes_of(&state)).as_bytes()),
+        "862638fb50def00109b167c385437b49a1396dbbf85acb1eb9db7b8ccabd18b4"
+    );
+}
+
+#[test]
+fn commit_in_parallel_equals_commit_in_sequence() {
+    let keys: Vec<[u8; 4]> = (0..3000u32).map(u32::to_le_bytes).collect();
+    let change = |(i, key): (usize, &'static [u8; 4])| Change {
+        column: ["a", "b", "", "new", "never here"][i % 5],
+        key,
+        value: (i % 5 != 4 && i % 7 > 0).then_some(&key[..i % 4]),
+    };
+    let changes: Vec<Change<'_>> = keys.leak().iter().enumerate().map(change).collect();
+    let mut alone = filled(256, 2000, 0);
+    alone.commit(SeqNo(1), &Changes::new(&changes), &mut Solo).unwrap();
+    for threads in [2, 3] {
+        let mut together = filled(256, 2000, 0);
+        let snapshot = together.snapshot();
+        let before = snapshot.digest();
+        for _ in 0..2 {
+            together.commit(SeqNo(1), &Changes::new(&changes), &mut Threads(threads)).unwrap();
+        }
+        assert_eq!(content(&together), content(&alone));
+        assert_eq!(together.descriptor(), alone.descriptor());
+        assert_eq!((snapshot.digest(), together.shard_copies()), (before, 256));
+    }
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_of_a_stream_is_refused() {
+    let state = filled(4, 7, 0);
+    let bytes = bytes_of(&state);
+    assert_eq!(ShardedState::deserialize(&bytes[..]).unwrap().digest(), state.digest());
+    for len in 0..bytes.len() {
+        let error = ShardedState::deserialize(&bytes[..len]).unwrap_err();
+        let StateError::CutShort { missing } = error else { panic!("{len} bytes: {error}") };
+        let what = if len < 36 {
+            "header"
+        } else if len < bytes.len() - 32 {
+            "body"
+        } else {
+            "digest"
+        };
+        assert!(missing.contains(what), "{len} bytes: {missing}");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut bytes = bytes.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let error = ShardedState::deserialize(&bytes[..]).unwrap_err();
+        // A longer body than there is cannot be told from a stream that ends early.
+        let ends_early = matches!(error, StateError::CutShort { .. }) && (20..28).contains(&(bit / 8));
+        let damaged = matches!(error, StateError::WrongDigest { .. } | StateError::Malformed { .. });
+        assert!(damaged || ends_early, "bit {bit}: {error}");
+    }
+}
+
+#[test]
+fn a_stream_leaves_what_follows_it() {
+    let mut bytes = bytes_of(&filled(4, 50, 0));
+    bytes.extend_from_slice(b"next");
+    let mut rest = &bytes[..];
+    ShardedState::deserialize(&mut rest).unwrap();
+    assert_eq!(rest, b"next");
+}
+
+fn all_parts(state: &ShardedState) -> Vec<StatePart> {
+    let descriptor = state.descriptor();
+    state.changed_parts(&descriptor, None).into_iter().map(|id| state.part(id).unwrap()).collect()
+}
+
+#[test]
+fn changed_parts_alone_bring_an_old_replica_up_to_date() {
+    let mut state = filled(64, 1000, 0);
+    let mut replica = filled(64, 1000, 33);
+    let before = state.descriptor();
+    assert_eq!(replica.descriptor(), before);
+    state.put("a", b"new", b"value");
+    state.remove("a", &0u32.to_le_bytes());
+    state.put("a new column", b"k", b"v");
+    let now = state.snapshot().descriptor();
+    let changed = state.changed_parts(&now, Some(&before));
+    assert!((1..=3).contains(&changed.len()));
+    let mut parts: Vec<StatePart> = changed.iter().map(|&id| state.part(id).unwrap()).collect();
+    parts.reverse();
+    for part in &parts {
+        assert_eq!(ShardedState::check_part(&now, part).unwrap(), part.id());
+    }
+    parts.push(parts[0].clone());
+    replica.install(&now, parts).unwrap();
+    assert_eq!((replica.digest(), replica.descriptor()), (state.digest(), now));
+    // Columns and operators go on as before.
+    for state in [&mut state, &mut replica] {
+        state.put("a new column", b"k", b"w");
+        state.merge("max", b"m", &[9]);
+        state.merge("max", b"m", &[4]);
+        assert_eq!(state.read("max", b"m").unwrap(), 9u64.to_le_bytes());
+    }
+    assert_eq!(replica.digest(), state.digest());
+}
+
+#[test]
+fn another_number_of_shards_is_taken_on() {
+    let state = filled(64, 300, 0);
+    for shards in [1, 128] {
+        let mut replica = filled(shards, 200, 1);
+        replica.install(&state.descriptor(), all_parts(&state)).unwrap();
+        assert_eq!((replica.digest(), replica.shard_count()), (state.digest(), 64));
+        let before = filled(shards, 1, 0).descriptor();
+        assert_eq!(state.changed_parts(&state.descriptor(), Some(&before)).len(), all_parts(&state).len());
+    }
+}
+
+#[test]
+fn a_state_becomes_empty_without_any_part() {
+    let mut replica = filled(16, 100, 0);
+    replica.install(&sharded(16).descriptor(), Vec::new()).unwrap();
+    assert!(replica.is_empty());
+}
+
+#[test]
+fn wrong_stale_unknown_and_missing_parts_are_refused_and_change_nothing() {
+    let state = filled(32, 1000, 0);
+    let (descriptor, parts) = (state.descriptor(), all_parts(&state));
+    let mut replica = filled(32, 10, 0);
+    let before = replica.digest();
+    let stale = replica.part(parts[0].id()).unwrap();
+    let mut flipped = parts[0].bytes().to_vec();
+    flipped[20] ^= 1;
+    let wrong = StatePart::from_bytes(parts[0].id(), parts[0].digest(), flipped);
+    let unknown = StatePart::from_bytes(PartId(32), parts[0].digest(), parts[0].bytes().to_vec());
+    assert!(matches!(ShardedState::check_part(&descriptor, &stale), Err(StateError::StalePart { .. })));
+    assert!(matches!(ShardedState::check_part(&descriptor, &wrong), Err(StateError::WrongDigest { .. })));
+    assert!(matches!(ShardedState::check_part(&descriptor, &unknown), Err(StateError::UnknownPart { .. })));
+    assert!(matches!(state.part(PartId(32)), Err(StateError::UnknownPart { .. })));
+    for bad in [stale, wrong, unknown] {
+        let parts = parts.iter().cloned().chain([bad]).collect();
+        assert!(replica.install(&descriptor, parts).is_err());
+        assert_eq!(replica.digest(), before);
+    }
+    let error = replica.install(&descriptor, parts[2..].to_vec()).unwrap_err();
+    assert_eq!(error.to_string(), "the state is cut short: 2 parts (shard 0, shard 1) missing");
+    let error = replica.install(&descriptor, Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("32 parts (shard 0, shard 1,"), "{error}");
+    assert_eq!(replica.digest(), before);
+    replica.install(&descriptor, parts).unwrap();
+    assert_eq!(replica.digest(), state.digest());
+}
+
+/// Parts whose digests are right but whose bytes are not: only a lying descriptor brings them.
+#[test]
+fn bytes_that_no_state_would_write_are_malformed() {
+    let state = filled(2, 100, 0);
+    let good = state.part(PartId(0)).unwrap().into_bytes();
+    let mut elsewhere = state.snapshot();
+    let mut cases = vec![state.part(PartId(1)).unwrap().into_bytes(), [&good[..], &good[..]].concat()];
+    cases.extend((1..good.len()).step_by(7).map(|len| good[..len].to_vec()));
+    cases.push([&1u32.to_le_bytes()[..], &[0xff], &1u64.to_le_bytes(), &[0; 8]].concat());
+    cases.push([&[0; 4][..], &u64::MAX.to_le_bytes(), &[0xff; 8]].concat());
+    cases.push([0; 12].to_vec());
+    for bytes in cases {
+        let digest = *blake3::hash(&bytes).as_bytes();
+        let mut body = state.descriptor().to_bytes();
+        body.truncate(body.len() - 32);
+        body[16..48].copy_from_slice(&digest);
+        let seal = blake3::hash(&body);
+        let descriptor = StateDescriptor::from_bytes(&[&body, &seal.as_bytes()[..]].concat()).unwrap();
+        let part = StatePart::from_bytes(PartId(0), digest, bytes.clone());
+        let result = elsewhere.install(&descriptor, vec![part]);
+        assert!(matches!(result, Err(StateError::Malformed { .. })), "{bytes:?}: {result:?}");
+        assert_eq!(elsewhere.digest(), state.digest());
+    }
+}
+
+#[test]
+fn a_descriptor_travels_as_bytes() {
+    let descriptor = filled(4, 20, 0).descriptor();
+    let bytes = descriptor.to_bytes();
+    assert_eq!(StateDescriptor::from_bytes(&bytes).unwrap(), descriptor);
+    for len in 0..bytes.len() {
+        let result = StateDescriptor::from_bytes(&bytes[..len]);
+        assert!(matches!(result, Err(StateError::CutShort { .. })), "{len} bytes: {result:?}");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut bytes = bytes.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(StateDescriptor::from_bytes(&bytes).is_err(), "bit {bit}");
+    }
+    assert!(StateDescriptor::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+}

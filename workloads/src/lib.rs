@@ -18,6 +18,7 @@
 
 pub mod digest;
 pub mod error;
+pub mod program;
 pub mod reference;
 pub mod spin;
 pub mod trace;

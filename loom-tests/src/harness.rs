@@ -1,0 +1,123 @@
+//! What all models need: bounded runs, data whose accesses loom watches, and threads that borrow.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use loom::cell::UnsafeCell;
+use loom::model::Builder;
+
+/// Thread switches in one execution before loom calls it endless.
+const BRANCHES: usize = 20_000;
+
+/// Runs `model` under every schedule with at most `preemptions` preemptions, and prints how many that were.
+///
+/// `LOOM_MAX_PREEMPTIONS` and `LOOM_MAX_BRANCHES` override the bounds. Marks that were not reached in any schedule fail
+/// the model: a property of something that never happens is not worth much.
+///
+/// # Panics
+///
+/// If any schedule does.
+pub fn run_model(name: &str, preemptions: usize, marks: &'static [&'static str], model: fn(&Marks)) {
+    let mut builder = Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.max_threads = 4;
+    if std::env::var_os("LOOM_MAX_BRANCHES").is_none() {
+        builder.max_branches = BRANCHES;
+    }
+    let iterations = Arc::new(AtomicU64::new(0));
+    let seen = Arc::new(Marks { names: marks, counts: marks.iter().map(|_| AtomicU64::new(0)).collect() });
+    let started = Instant::now();
+    let (counter, marks) = (Arc::clone(&iterations), Arc::clone(&seen));
+    builder.check(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        model(&marks);
+    });
+    println!(
+        "model {name}: {} iterations, {:.1} s, at most {} preemptions",
+        iterations.load(Ordering::Relaxed),
+        started.elapsed().as_secs_f64(),
+        builder.preemption_bound.unwrap_or(preemptions),
+    );
+    seen.check(name);
+}
+
+/// Events that a model counts over all its schedules. Loom does not see them.
+#[derive(Debug)]
+pub struct Marks {
+    names: &'static [&'static str],
+    counts: Vec<AtomicU64>,
+}
+
+impl Marks {
+    /// Counts the event `name` if `happened`.
+    ///
+    /// # Panics
+    ///
+    /// If the model did not announce it.
+    pub fn mark(&self, name: &str, happened: bool) {
+        let index = self.names.iter().position(|known| *known == name).expect("an announced mark");
+        self.counts[index].fetch_add(u64::from(happened), Ordering::Relaxed);
+    }
+
+    fn check(&self, name: &str) {
+        for (mark, count) in self.names.iter().zip(&self.counts) {
+            assert!(count.load(Ordering::Relaxed) > 0, "{name}: never happened: {mark}");
+        }
+    }
+}
+
+/// A value whose accesses loom watches: an access that races with another fails the model.
+#[derive(Debug)]
+pub struct Tracked(UnsafeCell<u64>);
+
+// SAFETY: loom checks every access, and its threads take turns on one thread of the system.
+unsafe impl Sync for Tracked {}
+
+impl Tracked {
+    /// A value.
+    pub fn new(value: u64) -> Self {
+        Tracked(UnsafeCell::new(value))
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        self.0.with(|value| {
+            // SAFETY: loom has just checked that no write races with this read.
+            unsafe { *value }
+        })
+    }
+
+    /// Writes it.
+    pub fn set(&self, value: u64) {
+        self.0.with_mut(|place| {
+            // SAFETY: loom has just checked that no access races with this write.
+            unsafe { *place = value }
+        });
+    }
+}
+
+/// A thread's part of a model.
+pub type Part<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// Runs each of `others` on a thread of its own, and `own` here; returns when all are done.
+///
+/// # Panics
+///
+/// If any of them does. The model is over then, and its threads never run again.
+pub fn scope<'a>(others: Vec<Part<'a>>, own: impl FnOnce() + 'a) {
+    let spawn = |part: Part<'a>| {
+        // SAFETY: only the lifetime changes. All threads are joined below, while everything in 'a is alive; if `own`
+        // panics before that, loom ends the execution and resumes none of them.
+        let part = unsafe { std::mem::transmute::<Part<'a>, Part<'static>>(part) };
+        loom::thread::spawn(part)
+    };
+    let threads: Vec<_> = others.into_iter().map(spawn).collect();
+    own();
+    for thread in threads {
+        if let Err(panic) = thread.join() {
+            resume_unwind(panic);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Retirement: `retire.rs`, steps R1 to R6, with the real slots, lock, overlay, table and units.
+//!
+//! Property: when all threads are done, no unit is left unretired; nobody retires one twice; replies come in batch
+//! order and are those of the sequential loop; the head progresses even if nobody has started it; a unit sees exactly
+//! the moment of the frontier that it started at. `glue.rs` checks all of that on every schedule.
+
+use crate::glue::{Op, Setup};
+use crate::harness::{Marks, Part, run_model, scope};
+
+/// Two threads: each runs the units at its positions, and retires after each.
+fn two_threads(marks: &Marks, ops: &[Op], mine: &[usize], theirs: &[usize]) {
+    let mut setup = Setup::new(ops);
+    let counts = setup.batch(|batch, lent| {
+        let part = |thread: usize, positions: &[usize]| {
+            let mut memory = lent.take(thread);
+            for &position in positions {
+                let snapshot = batch.retirement.frontier().min(position);
+                batch.speculate(position, snapshot, &mut memory);
+                batch.advance(&mut memory);
+            }
+        };
+        let other: Part<'_> = Box::new(|| part(1, theirs));
+        scope(vec![other], || part(0, mine));
+        assert_eq!(batch.retirement.frontier(), batch.len(), "no finished unit is left unretired");
+    });
+    marks.mark("all units ran ahead", counts.speculations == ops.len() as u64);
+    marks.mark("a replay", counts.replays > 0);
+    marks.mark("no replay", counts.replays == 0);
+}
+
+#[test]
+fn independent_units_all_retire() {
+    const MARKS: &[&str] = &["all units ran ahead", "no replay", "a replay"];
+    const OPS: &[Op] = &[Op { reads: &[], writes: &[1] }, Op { reads: &[2], writes: &[2] }];
+    run_model("retire::independent_units_all_retire", 3, &MARKS[..2], |marks| {
+        let _ = MARKS;
+        two_threads(marks, OPS, &[0], &[1]);
+    });
+}
+
+#[test]
+fn a_collision_is_replayed() {
+    const MARKS: &[&str] = &["all units ran ahead", "a replay", "no replay"];
+    // The second operation reads two keys that the first one writes: it must see both or neither.
+    const OPS: &[Op] = &[Op { reads: &[1], writes: &[1, 2] }, Op { reads: &[1, 2], writes: &[1] }];
+    run_model("retire::a_collision_is_replayed", 2, MARKS, |marks| two_threads(marks, OPS, &[0], &[1]));
+}
+
+#[test]
+fn an_idle_head_is_run_by_the_walker() {
+    const MARKS: &[&str] = &["a replay", "no replay"];
+    const OPS: &[Op] = &[
+        Op { reads: &[], writes: &[1] },
+        Op { reads: &[1], writes: &[2] },
+        Op { reads: &[2], writes: &[2] },
+    ];
+    run_model("retire::an_idle_head_is_run_by_the_walker", 2, MARKS, |marks| {
+        two_threads(marks, OPS, &[1], &[2]);
+    });
+}
+
+#[test]
+fn two_claimers_of_one_unit() {
+    const MARKS: &[&str] = &["all units ran ahead", "a replay", "no replay"];
+    const OPS: &[Op] = &[Op { reads: &[1], writes: &[1] }, Op { reads: &[1], writes: &[1] }];
+    run_model("retire::two_claimers_of_one_unit", 2, MARKS, |marks| two_threads(marks, OPS, &[0, 1], &[1]));
+}

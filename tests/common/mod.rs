@@ -2,6 +2,7 @@
 //! way to drive all four executors.
 #![allow(dead_code)] // Each test program uses its own part of it.
 
+pub mod rig;
 pub mod state;
 
 use std::sync::mpsc;

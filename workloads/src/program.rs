@@ -39,10 +39,8 @@ pub struct Program {
 impl Program {
     /// The program that `bytes` encode, on keys below `keys` (at least 1).
     pub fn from_bytes(bytes: &[u8], keys: u8) -> Self {
-        let instruction =
-            |b: &[u8]| Instruction { code: b[0], column: b[1], key: b[2], value: b[3] };
-        let instructions =
-            bytes.chunks_exact(WIDTH).take(MAX_INSTRUCTIONS).map(instruction).collect();
+        let instruction = |b: &[u8]| Instruction { code: b[0], column: b[1], key: b[2], value: b[3] };
+        let instructions = bytes.chunks_exact(WIDTH).take(MAX_INSTRUCTIONS).map(instruction).collect();
         Program { instructions, keys: keys.max(1) }
     }
 
@@ -65,7 +63,7 @@ struct Machine {
 
 impl Machine {
     fn observe(&mut self, value: Option<&[u8]>) {
-        self.register = value.map_or(0, checksum);
+        self.register = checksum(value);
         self.observed = mix(self.observed, self.register);
     }
 

@@ -35,7 +35,7 @@ fn batch(owner: &mut Owner, arenas: &mut Arenas, number: u64) -> Option<usize> {
         claim.finish(result);
     };
     owner.run(&job, || {}).unwrap_or_else(|panic| resume_unwind(panic));
-    let mut take = |thread: usize| match slots.take(thread) {
+    let take = |thread: usize| match slots.take(thread) {
         Found::Done(result, _claim) => {
             assert_eq!(result.get(), number * 10 + thread as u64, "this batch's result");
             result.set(0);

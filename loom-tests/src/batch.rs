@@ -12,7 +12,7 @@ use atlas_smr_execution::internals::pool::{Pool, PoolConfig, Queue};
 use crate::glue::{Batch, Op, Setup};
 use crate::harness::{Marks, run_model};
 
-fn work(batch: &Batch<'_, '_>, lent: &Lent<'_>, queue: &Queue, thread: usize) {
+fn work<'b>(batch: &Batch<'_, 'b>, lent: &Lent<'b>, queue: &Queue, thread: usize) {
     let mut memory = lent.take(thread);
     while let Some(position) = queue.take() {
         let snapshot = batch.retirement.frontier();

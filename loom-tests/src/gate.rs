@@ -75,12 +75,6 @@ fn two_jobs_one_worker() {
 }
 
 #[test]
-fn one_job_two_workers() {
-    // The second worker reads the word from the first one's entry or exit: the release sequence must go on.
-    run_model("gate::one_job_two_workers", 2, MARKS, |marks| jobs_in_a_row(marks, 2, 1));
-}
-
-#[test]
 fn a_worker_s_panic_reaches_the_owner() {
     const MARKS: &[&str] = &["the worker panicked"];
     run_model("gate::a_worker_s_panic_reaches_the_owner", 2, MARKS, |marks| {

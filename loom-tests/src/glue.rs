@@ -113,7 +113,7 @@ impl Setup {
     }
 
     /// Runs the batch by `run`, and checks replies and last values against the sequential loop.
-    pub fn batch(&mut self, run: impl FnOnce(&Batch<'_, '_>, &Lent<'_>)) -> Counts {
+    pub fn batch(&mut self, run: impl for<'b> FnOnce(&Batch<'_, 'b>, &Lent<'b>)) -> Counts {
         let len = self.updates.len();
         let (lent, memory) = self.arenas.lend();
         let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, len), |_| Line::default());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use atlas_smr_execution::internals::pool::{Pool, PoolConfig};
 use loom::sync::atomic::{AtomicUsize, Ordering};
-use loom::thread::{current, park};
+use loom::thread::yield_now;
 
 use crate::harness::{Tracked, run_model};
 
@@ -17,18 +17,17 @@ fn pool(threads: usize) -> Pool {
     Pool::new(&config).expect("loom spawns threads")
 }
 
-/// Runs a job in which the caller blocks until `workers` workers have come.
+/// Runs a job in which the caller waits until `workers` workers have come.
 fn meet(pool: &mut Pool, workers: usize) {
-    let (came, caller, effect) = (AtomicUsize::new(0), current(), Tracked::new(0));
+    let (came, effect) = (AtomicUsize::new(0), Tracked::new(0));
     let job = |thread| {
         if thread == 0 {
             while came.load(Ordering::Acquire) < workers {
-                park();
+                yield_now();
             }
         } else {
             effect.set(1);
             came.fetch_add(1, Ordering::Release);
-            caller.unpark();
         }
     };
     pool.run(std::iter::empty(), &job).unwrap_or_else(|panic| resume_unwind(panic));

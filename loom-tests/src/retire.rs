@@ -23,24 +23,23 @@ fn two_threads(marks: &Marks, ops: &[Op], mine: &[usize], theirs: &[usize]) {
         scope(vec![other], || part(0, mine));
         assert_eq!(batch.retirement.frontier(), batch.len(), "no finished unit is left unretired");
     });
-    marks.mark("all units ran ahead", counts.speculations == ops.len() as u64);
-    marks.mark("a replay", counts.replays > 0);
-    marks.mark("no replay", counts.replays == 0);
+    if counts.replays > 0 {
+        marks.mark("a replay", true);
+    } else {
+        marks.mark("no replay", true);
+    }
 }
 
 #[test]
 fn independent_units_all_retire() {
-    const MARKS: &[&str] = &["all units ran ahead", "no replay", "a replay"];
+    const MARKS: &[&str] = &["no replay"];
     const OPS: &[Op] = &[Op { reads: &[], writes: &[1] }, Op { reads: &[2], writes: &[2] }];
-    run_model("retire::independent_units_all_retire", 3, &MARKS[..2], |marks| {
-        let _ = MARKS;
-        two_threads(marks, OPS, &[0], &[1]);
-    });
+    run_model("retire::independent_units_all_retire", 3, MARKS, |marks| two_threads(marks, OPS, &[0], &[1]));
 }
 
 #[test]
 fn a_collision_is_replayed() {
-    const MARKS: &[&str] = &["all units ran ahead", "a replay", "no replay"];
+    const MARKS: &[&str] = &["a replay", "no replay"];
     // The second operation reads two keys that the first one writes: it must see both or neither.
     const OPS: &[Op] = &[Op { reads: &[1], writes: &[1, 2] }, Op { reads: &[1, 2], writes: &[1] }];
     run_model("retire::a_collision_is_replayed", 2, MARKS, |marks| two_threads(marks, OPS, &[0], &[1]));
@@ -48,7 +47,8 @@ fn a_collision_is_replayed() {
 
 #[test]
 fn an_idle_head_is_run_by_the_walker() {
-    const MARKS: &[&str] = &["a replay", "no replay"];
+    // The head is started by nobody but the walker, so what runs ahead of it always collides.
+    const MARKS: &[&str] = &["a replay"];
     const OPS: &[Op] = &[
         Op { reads: &[], writes: &[1] },
         Op { reads: &[1], writes: &[2] },
@@ -61,7 +61,7 @@ fn an_idle_head_is_run_by_the_walker() {
 
 #[test]
 fn two_claimers_of_one_unit() {
-    const MARKS: &[&str] = &["all units ran ahead", "a replay", "no replay"];
+    const MARKS: &[&str] = &["a replay", "no replay"];
     const OPS: &[Op] = &[Op { reads: &[1], writes: &[1] }, Op { reads: &[1], writes: &[1] }];
     run_model("retire::two_claimers_of_one_unit", 2, MARKS, |marks| two_threads(marks, OPS, &[0, 1], &[1]));
 }

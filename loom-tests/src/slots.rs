@@ -13,7 +13,7 @@ fn claimed_once_taken_once() {
     const MARKS: &[&str] = &["taken while others ran", "claimed by a walker", "left for the end"];
     run_model("slots::claimed_once_taken_once", 3, MARKS, |marks| {
         let mut result = Tracked::new(0);
-        let mut lines = [Line::default()];
+        let mut lines = [Line::<Tracked>::default()];
         let slots = Slots::new(&mut lines, 1, 1);
         let (taken, claimed) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let walk = || match slots.take(0) {
@@ -46,22 +46,23 @@ fn claimed_once_taken_once() {
     });
 }
 
+fn run<'a>(slots: &Slots<'a, Tracked>, position: usize, result: &'a mut Tracked) {
+    let claim = slots.claim(position).expect("nobody else claims it");
+    result.set(position as u64 + 1);
+    claim.finish(result);
+}
+
 #[test]
 fn neighbours_do_not_disturb_each_other() {
     const MARKS: &[&str] = &["taken while the other one was run"];
     run_model("slots::neighbours_do_not_disturb_each_other", 3, MARKS, |marks| {
         let mut results = [Tracked::new(0), Tracked::new(0)];
-        let mut lines = [Line::default()];
+        let mut lines = [Line::<Tracked>::default()];
         let slots = Slots::new(&mut lines, 2, 2);
-        let run = |position: usize, result| {
-            let claim = slots.claim(position).expect("nobody else claims it");
-            Tracked::set(result, position as u64 + 1);
-            claim.finish(result);
-        };
         let [first, second] = &mut results;
-        let other: Part<'_> = Box::new(|| run(0, first));
+        let other: Part<'_> = Box::new(|| run(&slots, 0, first));
         scope(vec![other], || {
-            run(1, second);
+            run(&slots, 1, second);
             if let Found::Done(result, _claim) = slots.take(1) {
                 assert_eq!(result.get(), 2);
             }

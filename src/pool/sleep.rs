@@ -8,7 +8,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Ordering, Thread, fence, park, spin_l
 
 /// Who sleeps.
 pub struct Sleepers {
-    /// How many of `asleep` are set, give or take those that change right now.
+    /// At least as many as `asleep` are set: raised before a flag is set, lowered after it is taken back.
     count: AtomicUsize,
     asleep: Box<[AtomicBool]>,
 }
@@ -24,9 +24,10 @@ impl Sleepers {
 
     /// Parks worker `worker`, unless `called` says that there is something to do; returns when it was woken.
     pub fn sleep(&self, worker: usize, called: impl Fn() -> bool) {
-        // S1. Relaxed: ordered by S2.
-        self.asleep[worker].store(true, Ordering::Relaxed);
+        // S1. Relaxed: ordered by S2. The flag is set with Release, so that whoever takes it back lowers the count after
+        // it was raised: were the count ever below the number of flags, another worker's sleep could be overlooked.
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.asleep[worker].swap(true, Ordering::Release);
         // S2. Either this fence comes before the waker's S4, then the waker sees S1 and wakes this worker; or after it,
         // then `called` sees what the waker published.
         fence(Ordering::SeqCst);
@@ -58,8 +59,9 @@ impl Sleepers {
 
     /// Takes worker `worker` off the sleepers; true if it was one.
     fn wake_one(&self, worker: usize) -> bool {
-        // Relaxed: the exchange alone decides who wakes it.
-        let was_asleep = self.asleep[worker].swap(false, Ordering::Relaxed);
+        // Acquire: pairs with S1, see there. The exchange alone decides who wakes it.
+        let was_asleep =
+            self.asleep[worker].compare_exchange(true, false, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if was_asleep {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }

@@ -115,22 +115,25 @@ impl<'a, T> Slots<'a, T> {
     #[inline]
     pub fn take(&self, position: usize) -> Found<'_, 'a, T> {
         let word = self.word(position);
-        // Relaxed: leaves the word's cache line to the thread that is running the unit; a result that arrives right
-        // after this load is found by the caller's re-check (`retire.rs`, step R4).
-        if word.load(Ordering::Relaxed) == claimed() {
+        // Relaxed: leaves the word's cache line to the thread that is running the unit. A result that arrives right after
+        // this load is found by the caller's re-check (`retire.rs`, step R4).
+        let seen = word.load(Ordering::Relaxed);
+        if seen == claimed() {
             return Found::Claimed;
         }
-        // Acquire: pairs with `finish`, so that the result and all it refers to are visible.
-        match word.swap(claimed(), Ordering::Acquire) {
-            seen if seen.is_null() => Found::Idle(Claim { word, _results: PhantomData }),
-            seen if seen == claimed() => Found::Claimed,
-            seen => {
-                // SAFETY: `seen` was made from a `&'a mut T` by `finish`, and the swap took it out, so this is the
-                // only reference to it.
-                let result = unsafe { &mut *seen };
-                Found::Done(result, Claim { word, _results: PhantomData })
-            }
+        // Acquire: pairs with `finish`, so that the result and all it refers to are visible. It fails only if somebody
+        // has claimed the position since.
+        let Ok(seen) = word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed) else {
+            return Found::Claimed;
+        };
+        let claim = Claim { word, _results: PhantomData };
+        if seen.is_null() {
+            return Found::Idle(claim);
         }
+        // SAFETY: `seen` was made from a `&'a mut T` by `finish`, and the exchange took it out, so this is the only
+        // reference to it.
+        let result = unsafe { &mut *seen };
+        Found::Done(result, claim)
     }
 }
 

@@ -34,10 +34,12 @@ impl<T> TryLock<T> {
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         // Relaxed first: a held lock is the common case under load, and reading does not take its cache line away.
-        // Acquire on the swap: pairs with the unlock, so that what the last holder did is visible.
-        if self.locked.load(Ordering::Relaxed) || self.locked.swap(true, Ordering::Acquire) {
+        if self.locked.load(Ordering::Relaxed) {
             return None;
         }
+        // Acquire: pairs with the unlock, so that what the last holder did is visible. An exchange that fails writes
+        // nothing, so it cannot come between the holder and its unlock.
+        self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
         Some(Guard { lock: self, data: self.data.with_mut(|data| data) })
     }
 

@@ -324,7 +324,7 @@ where
             }
             self.retirement.advance(&mut Turn { run: self, memory });
             spins = spins.wrapping_add(1);
-            if spins % 64 == 0 { yield_now() } else { spin_loop() }
+            if spins.is_multiple_of(64) { yield_now() } else { spin_loop() }
         }
         !self.retirement.is_stopped()
     }

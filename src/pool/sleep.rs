@@ -92,7 +92,7 @@ impl Spin {
             return false;
         }
         self.rounds = self.rounds.wrapping_add(1);
-        if self.rounds % Self::PAUSES != 0 {
+        if !self.rounds.is_multiple_of(Self::PAUSES) {
             spin_loop();
             return true;
         }

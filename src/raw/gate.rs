@@ -115,7 +115,7 @@ impl Drop for CloseOnDrop<'_> {
         let mut spins = 0u32;
         while word.joined() != 0 {
             spins += 1;
-            if spins % 128 == 0 {
+            if spins.is_multiple_of(128) {
                 yield_now()
             } else {
                 spin_loop()

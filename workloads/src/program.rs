@@ -96,8 +96,8 @@ impl Machine {
             10 | 11 => state.merge(column, name, &[value, key]),
             12 => self.register = self.register.wrapping_mul(31).wrapping_add(u64::from(value)),
             // Branches: skip some instructions, depending on the register.
-            13 if self.register % 2 == 0 => return 1 + usize::from(value % 4),
-            14 if self.register % 3 == 0 => return 1 + usize::from(value % 7),
+            13 if self.register.is_multiple_of(2) => return 1 + usize::from(value % 4),
+            14 if self.register.is_multiple_of(3) => return 1 + usize::from(value % 7),
             15 => {
                 // A bounded loop over many keys of one column.
                 for i in 0..value % 24 {

@@ -7,7 +7,7 @@
 //!
 //! Three things that models cannot tell: loom orders all SeqCst fences as if they also synchronised with each other;
 //! its `unpark` synchronises with a thread that is not parked yet; and plain memory (records in arenas) is not watched.
-//! So the models put [`harness::Tracked`] cells where the engine's data would be.
+//! So the models put `harness::Tracked` cells where the engine's data would be.
 #![cfg(loom)]
 
 pub mod harness;

@@ -117,7 +117,7 @@ pub trait AtTurn<'b, R> {
 impl<'b, R> Retirement<'b, R> {
     /// Nothing is retired, nothing started.
     pub fn new(slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>) -> Self {
-        let replies = BatchReplies::with_capacity(slots.len());
+        let replies = BatchReplies::with_capacity(slots.positions());
         let tail = Tail { overlay, replies, counts: Counts::default(), fault: None };
         Retirement {
             slots,
@@ -164,7 +164,7 @@ impl<'b, R> Retirement<'b, R> {
             fence(Ordering::SeqCst);
             // R4. Relaxed: the frontier is this thread's own store, or that of a later holder, who then has this duty.
             let frontier = self.frontier.load(Ordering::Relaxed);
-            if frontier == self.slots.len() || self.is_stopped() || !self.slots.is_done(frontier) {
+            if frontier == self.slots.positions() || self.is_stopped() || !self.slots.is_done(frontier) {
                 break;
             }
         }
@@ -174,7 +174,7 @@ impl<'b, R> Retirement<'b, R> {
     fn walk(&self, tail: &mut Tail<'b, R>, at_turn: &mut impl AtTurn<'b, R>) {
         // Relaxed: only lock holders store it, and the lock orders them.
         let mut position = self.frontier.load(Ordering::Relaxed);
-        while position < self.slots.len() && !self.is_stopped() {
+        while position < self.slots.positions() && !self.is_stopped() {
             let (finished, ran) = match self.slots.take(position) {
                 Found::Claimed => return,
                 Found::Idle(_claim) => {
@@ -224,7 +224,7 @@ impl<'b, R> Retirement<'b, R> {
     /// Ends the batch, when nobody works on it any more; `None` if a unit was left unretired without a fault.
     pub fn into_tail(self) -> Option<Tail<'b, R>> {
         self.drop_unretired();
-        let complete = self.frontier.load(Ordering::Relaxed) == self.slots.len();
+        let complete = self.frontier.load(Ordering::Relaxed) == self.slots.positions();
         let tail = CachePadded::into_inner(self.tail).into_inner();
         (complete || tail.fault.is_some()).then_some(tail)
     }
@@ -232,7 +232,7 @@ impl<'b, R> Retirement<'b, R> {
     /// Drops the replies of units that were run but not retired: the arena does not.
     fn drop_unretired(&self) {
         let frontier = self.frontier.load(Ordering::Relaxed);
-        for position in frontier..self.slots.len() {
+        for position in frontier..self.slots.positions() {
             if let Found::Done(finished, _claim) = self.slots.take(position) {
                 drop(finished.reply.take());
             }

@@ -88,7 +88,7 @@ impl<'a, T> Slots<'a, T> {
     }
 
     /// Number of positions.
-    pub fn len(&self) -> usize {
+    pub fn positions(&self) -> usize {
         self.len
     }
 

@@ -297,14 +297,14 @@ mod tests {
         let mut table = Table::new();
         let values: Vec<u64> = (0..4).collect();
         table.skip_to_last_epoch();
-        for round in 0..4usize {
+        for (round, value) in values.iter().enumerate() {
             let (reader, mut writer) = table.begin::<u64>(4);
             assert_eq!(reader.get(round as u64 + (1 << 20)), None, "round {round}");
             // Each round stores what the next one must not find.
             let fingerprint = round as u64 + 1 + (1 << 20);
             let place = writer.find(fingerprint);
-            writer.store(place, fingerprint, &values[round]);
-            assert_eq!(reader.get(fingerprint), Some(&values[round]));
+            writer.store(place, fingerprint, value);
+            assert_eq!(reader.get(fingerprint), Some(value));
         }
     }
 

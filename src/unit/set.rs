@@ -30,12 +30,6 @@ impl<'b, T: Fingerprinted, const N: usize> ArenaSet<'b, T, N> {
         ArenaSet { small: SmallVec::new(), large: None }
     }
 
-    /// Number of items.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.large.as_ref().map_or(self.small.len(), |large| large.len)
-    }
-
     /// The position of the first item with this fingerprint that `is_it` accepts.
     #[inline(always)]
     pub fn find(&self, fingerprint: u64, is_it: impl Fn(&T) -> bool) -> Option<usize> {
@@ -194,7 +188,7 @@ mod tests {
                         set.push(&arena, (fingerprint, i as u32));
                     }
                 }
-                prop_assert_eq!(set.len(), list.len());
+                prop_assert_eq!(set.iter().count(), list.len());
             }
             prop_assert!(set.iter().eq(list.iter()));
             prop_assert_eq!(set.drain().collect::<Vec<_>>(), list);

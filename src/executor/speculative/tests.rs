@@ -54,16 +54,14 @@ const COLUMNS: [&str; 2] = ["even", "odd"];
 
 fn step(state: &mut impl CRUDState, step: &Step) -> (u64, Option<Vec<u8>>) {
     let column = |key: u8| COLUMNS[usize::from(key % 2)];
-    let read = |state: &dyn Fn(&str, &[u8]) -> Option<Vec<u8>>, key: u8| {
-        let value = state(column(key), &[key]);
-        value.map_or(0, |value| {
-            let mut bytes = [0; 8];
+    let value = state.read_with(column(step.from), &[step.from], |value| {
+        let mut bytes = [0; 8];
+        if let Some(value) = value {
             let n = value.len().min(8);
             bytes[..n].copy_from_slice(&value[..n]);
-            u64::from_le_bytes(bytes)
-        })
-    };
-    let value = read(&|column, key| state.read(column, key), step.from);
+        }
+        u64::from_le_bytes(bytes)
+    });
     for _ in 0..step.work {
         std::hint::black_box(value);
     }

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crossbeam::channel::{TryRecvError, never, select};
+use crossbeam::channel::{never, select};
 
 use super::engine::Engine;
 use super::message::{ExecutionRequest, InstallStateMessage};
@@ -36,29 +36,30 @@ where
     T: Transfer<S>,
 {
     /// Installs what has arrived, and what follows until no installation is under way.
+    ///
+    /// During one, messages of the state have no precedence over work: a large state that arrives without a pause must
+    /// not keep unordered requests waiting.
     pub(super) fn poll(&mut self) -> Result<(), Failure> {
         loop {
-            match self.installs.inner.try_recv() {
-                Ok(message) => self.offer(message)?,
-                Err(_) if self.transfer.under_way().is_none() => return Ok(()),
-                Err(TryRecvError::Disconnected) if self.life.handles_gone() => return self.shut_down(),
-                Err(TryRecvError::Disconnected) => {
-                    self.cut_short("the state channel was closed");
-                    return Ok(());
+            if self.transfer.under_way().is_none() {
+                match self.installs.inner.try_recv() {
+                    Ok(message) => self.offer(message)?,
+                    Err(_) => return Ok(()),
                 }
-                Err(TryRecvError::Empty) => match self.wait() {
-                    Event::Message(message) => self.offer(message)?,
-                    Event::Work(ExecutionRequest::ExecuteUnordered(batch)) => self.answer(batch)?,
-                    Event::Work(request) => self.deferred.push_back(request),
-                    // Seen again, and handled, by the next turn's `try_recv`.
-                    Event::Closed => {}
-                    Event::Shutdown => return self.shut_down(),
-                    Event::Failed => return Err(self.cause()),
-                },
+                continue;
+            }
+            match self.wait() {
+                Event::Message(message) => self.offer(message)?,
+                Event::Work(ExecutionRequest::ExecuteUnordered(batch)) => self.answer(batch)?,
+                Event::Work(request) => self.deferred.push_back(request),
+                Event::Closed if !self.life.handles_gone() => self.cut_short("the state channel was closed"),
+                Event::Closed | Event::Shutdown => return self.shut_down(),
+                Event::Failed => return Err(self.cause()),
             }
         }
     }
 
+    /// Waits for whatever comes first, and where several have come takes any of them.
     fn wait(&self) -> Event<Request<A, S>, T::Incoming> {
         let never = never();
         let room = self.work.inner.capacity().is_none_or(|capacity| self.deferred.len() < capacity);

@@ -51,7 +51,7 @@ fn batch(owner: &mut Owner, arenas: &mut Arenas, number: u64) -> Option<usize> {
 #[test]
 fn lent_twice() {
     const MARKS: &[&str] = &["the worker came twice", "the worker came to the second batch only"];
-    run_model("arena::lent_twice", 2, MARKS, |marks| {
+    run_model("arena::lent_twice", 4, MARKS, |marks| {
         let (mut owner, keys) = gate(1);
         let mut arenas = Arenas::new(2);
         let serving = keys.into_iter().map(|key| Box::new(move || serve(key)) as Part<'_>).collect();

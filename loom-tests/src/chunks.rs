@@ -8,7 +8,7 @@ use crate::harness::{Part, Tracked, run_model, scope};
 
 #[test]
 fn every_item_once() {
-    run_model("chunks::every_item_once", 3, &[], |_| {
+    run_model("chunks::every_item_once", 5, &[], |_| {
         let mut items: Vec<Tracked> = (0..3).map(|_| Tracked::new(0)).collect();
         let chunks = Chunks::new(&mut items, 2);
         let work = || {

@@ -21,6 +21,10 @@ fn serve(mut key: WorkerKey) {
     }
 }
 
+fn look_once(mut key: WorkerKey) {
+    key.try_run();
+}
+
 /// What one job works on: one pair of cells per thread.
 struct Round {
     number: u64,
@@ -53,7 +57,8 @@ impl Round {
     }
 }
 
-fn jobs_in_a_row(marks: &Marks, workers: usize, rounds: u64) {
+/// As many jobs as `rounds`, with `workers` workers who do as `serve` says.
+fn jobs_in_a_row(marks: &Marks, workers: usize, rounds: u64, serve: fn(WorkerKey)) {
     let (mut owner, keys) = gate(workers);
     let rounds: Vec<Round> = (1..=rounds).map(|number| Round::new(number, workers + 1)).collect();
     let jobs: Vec<_> = rounds.iter().map(|round| move |thread| round.job(thread)).collect();
@@ -71,7 +76,14 @@ const MARKS: &[&str] = &["all workers took part in every job", "a worker came to
 
 #[test]
 fn two_jobs_one_worker() {
-    run_model("gate::two_jobs_one_worker", 3, MARKS, |marks| jobs_in_a_row(marks, 1, 2));
+    run_model("gate::two_jobs_one_worker", 4, MARKS, |marks| jobs_in_a_row(marks, 1, 2, serve));
+}
+
+#[test]
+fn one_job_two_workers() {
+    // The second worker reads the word from the first one's entry or exit: the release sequence must go on.
+    // Each looks once: schedules in which it looks again and again add nothing but their number.
+    run_model("gate::one_job_two_workers", 3, MARKS, |marks| jobs_in_a_row(marks, 2, 1, look_once));
 }
 
 #[test]

@@ -9,22 +9,33 @@ use std::sync::LazyLock;
 
 use atlas_smr_execution::batch::{NodeId, SeqNo, Update};
 use atlas_smr_execution::internals::arena::{Arenas, Lent, Workspace};
+use atlas_smr_execution::internals::commit::commit;
 use atlas_smr_execution::internals::raw::gate::Payload;
 use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
-use atlas_smr_execution::internals::resolver::{self, Stamps, last_value};
+use atlas_smr_execution::internals::resolver::{self, Stamps};
 use atlas_smr_execution::internals::retire::{AtTurn, Counts, Finished, Retirement};
 use atlas_smr_execution::internals::unit::{ExecutionUnit, Fingerprints};
 use atlas_smr_execution::reply::UpdateReply;
-use atlas_smr_execution::state::{CRUDState, MergeOperator};
+use atlas_smr_execution::state::{CRUDState, MergeOperator, Solo};
 
-/// An operation: adds up the values of some keys, answers the sum, and sets some keys to the sum plus one.
-#[derive(Clone, Copy, Debug)]
+/// An operation: adds up the values of some keys, answers the sum, sets some keys to the sum plus one, and adds the
+/// sum plus one to some others without looking at them.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Op {
     /// Keys to add up.
     pub reads: &'static [u8],
     /// Keys to set.
     pub writes: &'static [u8],
+    /// Keys to add to.
+    pub merges: &'static [u8],
+    /// Ends with a panic instead, wherever it is run.
+    pub panics: bool,
+}
+
+impl Op {
+    /// Reads nothing, does nothing.
+    pub const NONE: Op = Op { reads: &[], writes: &[], merges: &[], panics: false };
 }
 
 impl Op {
@@ -35,6 +46,7 @@ impl Op {
         };
         let sum: u64 = self.reads.iter().map(|&key| state.read_with("", &[key], value)).sum();
         self.writes.iter().for_each(|&key| state.put("", &[key], &(sum + 1).to_le_bytes()));
+        self.merges.iter().for_each(|&key| state.merge("", &[key], &(sum + 1).to_le_bytes()));
         sum
     }
 }
@@ -71,11 +83,11 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn new(ops: &[Op]) -> Self {
-        let mut states = vec![Numbers::default()];
-        for op in ops {
+    fn new(before: &Numbers, updates: &[Update<Op>]) -> Self {
+        let mut states = vec![before.clone()];
+        for update in updates {
             let mut state = states[states.len() - 1].clone();
-            op.run(&mut state);
+            update.operation().run(&mut state);
             states.push(state);
         }
         Oracle { states }
@@ -92,7 +104,6 @@ pub struct Setup {
     table: Table,
     state: Numbers,
     updates: Vec<Update<Op>>,
-    oracle: Oracle,
 }
 
 /// Fingerprints must not differ from one schedule to the next: loom replays schedules.
@@ -108,13 +119,14 @@ impl Setup {
             table: Table::new(),
             state: Numbers::default(),
             updates: ops.iter().enumerate().map(update).collect(),
-            oracle: Oracle::new(ops),
         }
     }
 
-    /// Runs the batch by `run`, and checks replies and last values against the sequential loop.
+    /// Runs the batch by `run`, and checks replies and state against the sequential loop. It may be run again.
     pub fn batch(&mut self, run: impl for<'b> FnOnce(&Batch<'_, 'b>, &Lent<'b>)) -> Counts {
         let len = self.updates.len();
+        let oracle = Oracle::new(&self.state, &self.updates);
+        let panics = self.updates.iter().position(|update| update.operation().panics);
         let (lent, memory) = self.arenas.lend();
         let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, len), |_| Line::default());
         let slots = Slots::new(lines, len, len);
@@ -124,25 +136,31 @@ impl Setup {
             state: &self.state,
             stamps,
             retirement: Retirement::new(slots, overlay),
-            oracle: &self.oracle,
+            oracle: &oracle,
         };
         run(&batch, &lent);
         let tail = batch.retirement.into_tail().expect("no unit is left unretired");
-        assert!(tail.fault.is_none(), "no operation panicked");
-        let numbers: Vec<u64> = tail.replies.replies().iter().map(|reply| reply.operation_id().0).collect();
-        assert!(numbers.iter().copied().eq(0..len as u64), "every unit retires once, in order: {numbers:?}");
-        for (position, reply) in tail.replies.replies().iter().enumerate() {
-            let expected = self.oracle.answer(self.updates[position].operation(), position);
+        assert_eq!(
+            tail.fault.map(|fault| fault.position),
+            panics,
+            "the first panic ends the batch, and nothing else"
+        );
+        let replies = tail.replies.replies();
+        let numbers: Vec<u64> = replies.iter().map(|reply| reply.operation_id().0).collect();
+        let retired = panics.unwrap_or(len);
+        assert!(
+            numbers.iter().copied().eq(0..retired as u64),
+            "every unit retires once, in order: {numbers:?}"
+        );
+        for (position, reply) in replies.iter().enumerate() {
+            let expected = oracle.answer(self.updates[position].operation(), position);
             assert_eq!(*reply.payload(), expected, "the reply at {position}");
         }
-        let mut state = self.state.clone();
-        let (latest, memory) = tail.overlay.into_latest();
-        for record in latest {
-            let value = last_value(&self.state, record, &memory).expect("no operation removes a key");
-            state.put(record.column, record.key.get(), value);
-        }
-        assert_eq!(state, self.oracle.states[len], "the state after the batch");
         assert_eq!(tail.counts.accepted + tail.counts.replays, tail.counts.speculations);
+        if panics.is_none() {
+            commit(tail.overlay, &mut self.state, SeqNo::ZERO, &mut Solo).expect("it cannot fail");
+            assert_eq!(self.state, oracle.states[len], "the state after the batch");
+        }
         tail.counts
     }
 }
@@ -169,7 +187,8 @@ impl<'b> Batch<'_, 'b> {
             return false;
         };
         let finished = memory.arena.alloc_default::<Finished<'b, u64>>();
-        self.run_unit(position, snapshot, memory, finished);
+        // A panic ahead of the turn leaves no reply.
+        let _ = self.run_unit(position, snapshot, memory, finished);
         claim.finish(finished);
         true
     }
@@ -185,7 +204,7 @@ impl<'b> Batch<'_, 'b> {
         snapshot: usize,
         memory: &mut Workspace<'b>,
         finished: &mut Finished<'b, u64>,
-    ) {
+    ) -> Result<(), Payload> {
         let update = &self.updates[position];
         let Finished { outcome, reply } = finished;
         let mut unit = ExecutionUnit::new(
@@ -200,7 +219,11 @@ impl<'b> Batch<'_, 'b> {
         let answer = update.operation().run(&mut unit);
         let expected = self.oracle.answer(update.operation(), snapshot);
         assert_eq!(answer, expected, "the unit at {position} sees the moment {snapshot}");
+        if update.operation().panics {
+            return Err(Box::new("the operation panicked"));
+        }
         *reply = Some(UpdateReply::to_request(update, answer));
+        Ok(())
     }
 }
 
@@ -216,8 +239,7 @@ impl<'b> AtTurn<'b, u64> for Turn<'_, '_, 'b> {
     }
 
     fn run(&mut self, position: usize, finished: &mut Finished<'b, u64>) -> Result<(), Payload> {
-        self.batch.run_unit(position, position, self.memory, finished);
-        Ok(())
+        self.batch.run_unit(position, position, self.memory, finished)
     }
 
     fn merge_operator(&self, column: &str) -> MergeOperator {

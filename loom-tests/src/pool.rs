@@ -36,7 +36,7 @@ fn meet(pool: &mut Pool, workers: usize) {
 
 #[test]
 fn a_job_wakes_the_worker() {
-    run_model("pool::a_job_wakes_the_worker", 2, &[], |_| {
+    run_model("pool::a_job_wakes_the_worker", 4, &[], |_| {
         let mut pool = pool(2);
         meet(&mut pool, 1);
     });
@@ -44,12 +44,12 @@ fn a_job_wakes_the_worker() {
 
 #[test]
 fn stopping_wakes_the_worker() {
-    run_model("pool::stopping_wakes_the_worker", 3, &[], |_| drop(pool(2)));
+    run_model("pool::stopping_wakes_the_worker", 5, &[], |_| drop(pool(2)));
 }
 
 #[test]
 fn stopping_wakes_a_worker_after_a_job() {
-    run_model("pool::stopping_wakes_a_worker_after_a_job", 2, &[], |_| {
+    run_model("pool::stopping_wakes_a_worker_after_a_job", 4, &[], |_| {
         let mut pool = pool(2);
         pool.run(std::iter::empty(), &|_| {}).unwrap_or_else(|panic| resume_unwind(panic));
     });

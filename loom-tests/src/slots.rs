@@ -11,7 +11,7 @@ use crate::harness::{Part, Tracked, run_model, scope};
 #[test]
 fn claimed_once_taken_once() {
     const MARKS: &[&str] = &["taken while others ran", "claimed by a walker", "left for the end"];
-    run_model("slots::claimed_once_taken_once", 3, MARKS, |marks| {
+    run_model("slots::claimed_once_taken_once", 4, MARKS, |marks| {
         let mut result = Tracked::new(0);
         let mut lines = [Line::<Tracked>::default()];
         let slots = Slots::new(&mut lines, 1, 1);
@@ -55,7 +55,7 @@ fn run<'a>(slots: &Slots<'a, Tracked>, position: usize, result: &'a mut Tracked)
 #[test]
 fn neighbours_do_not_disturb_each_other() {
     const MARKS: &[&str] = &["taken while the other one was run"];
-    run_model("slots::neighbours_do_not_disturb_each_other", 3, MARKS, |marks| {
+    run_model("slots::neighbours_do_not_disturb_each_other", 5, MARKS, |marks| {
         let mut results = [Tracked::new(0), Tracked::new(0)];
         let mut lines = [Line::<Tracked>::default()];
         let slots = Slots::new(&mut lines, 2, 2);

@@ -30,7 +30,7 @@ fn entries() -> [Tracked; 3] {
 #[test]
 fn what_the_frontier_covers_is_found() {
     const MARKS: &[&str] = &["seen ahead of the frontier"];
-    run_model("table::what_the_frontier_covers_is_found", 3, MARKS, |marks| {
+    run_model("table::what_the_frontier_covers_is_found", 5, MARKS, |marks| {
         let entries = entries();
         let mut table = Table::new();
         let (reader, mut writer) = table.begin::<Tracked>(1);
@@ -56,7 +56,7 @@ fn what_the_frontier_covers_is_found() {
 #[test]
 fn newer_versions_win() {
     const MARKS: &[&str] = &["old version", "new version"];
-    run_model("table::newer_versions_win", 3, MARKS, |marks| {
+    run_model("table::newer_versions_win", 5, MARKS, |marks| {
         let entries = entries();
         let mut table = Table::new();
         let (reader, mut writer) = table.begin::<Tracked>(1);
@@ -82,7 +82,7 @@ fn newer_versions_win() {
 #[test]
 fn growth_hides_nothing() {
     const MARKS: &[&str] = &["before growth", "after growth"];
-    run_model("table::growth_hides_nothing", 3, MARKS, |marks| {
+    run_model("table::growth_hides_nothing", 5, MARKS, |marks| {
         let entries = entries();
         let mut table = Table::new();
         let (reader, mut writer) = table.begin::<Tracked>(0);
@@ -125,7 +125,7 @@ fn epoch(table: &mut Table, entry: &Tracked, number: u64) {
 
 #[test]
 fn an_epoch_sees_only_its_own() {
-    run_model("table::an_epoch_sees_only_its_own", 3, &[], |_| {
+    run_model("table::an_epoch_sees_only_its_own", 5, &[], |_| {
         let entries = entries();
         let mut table = Table::new();
         let (_, mut writer) = table.begin::<Tracked>(1);
@@ -138,7 +138,7 @@ fn an_epoch_sees_only_its_own() {
 
 #[test]
 fn epoch_numbers_come_around() {
-    run_model("table::epoch_numbers_come_around", 3, &[], |_| {
+    run_model("table::epoch_numbers_come_around", 5, &[], |_| {
         let entries = entries();
         let mut table = Table::new();
         let (_, mut writer) = table.begin::<Tracked>(1);

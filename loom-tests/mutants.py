@@ -1,116 +1,96 @@
-"""Runs the mutants: each is one edit of the sources that some model must catch.
+"""Runs the mutants of mutants.toml: each is one edit of the sources that some model must catch.
 
-A mutant fails this program if the model still passes (it survived), if it does not build, or if its text does not occur
-exactly once. An optional argument selects mutants by a part of their name.
+A mutant fails this program if the model still passes (it survived), if it does not build, if its text does not occur
+exactly once, or if the model neither passes nor fails in time. The models must pass without any edit, or what they say
+about the mutants would mean nothing. An optional argument selects mutants by a part of their name or of their model's.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "target" / "mutants" / "tree"
-
-# (name, file, text, replacement, model)
-MUTANTS = [
-    ("gate opens without publishing the job", "src/raw/gate.rs",
-     "gate.word.store(word.0, Ordering::Release);",
-     "gate.word.store(word.0, Ordering::Relaxed);", "gate::"),
-    ("a worker leaves without publishing its work", "src/raw/gate.rs",
-     "self.gate.word.fetch_sub(Word::JOINED_ONE, Ordering::Release);",
-     "self.gate.word.fetch_sub(Word::JOINED_ONE, Ordering::Relaxed);", "gate::"),
-    ("a worker takes part twice in a job", "src/raw/gate.rs",
-     "if !word.is_open() || word.seq() == self.last {",
-     "if !word.is_open() {", "gate::"),
-    ("a sleeper does not look again", "src/pool/sleep.rs",
-     "if called() && self.wake_one(worker) {",
-     "if false && called() && self.wake_one(worker) {", "pool::"),
-    ("a sleeper is not fenced", "src/pool/sleep.rs",
-     "        fence(Ordering::SeqCst);\n        if called()",
-     "        if called()", "pool::"),
-    ("the waker is not fenced", "src/pool/sleep.rs",
-     "        // S4.\n        fence(Ordering::SeqCst);", "        // S4.", "pool::"),
-    ("a result is not published", "src/raw/slots.rs",
-     "self.word.store(ptr::from_mut(result), Ordering::Release);",
-     "self.word.store(ptr::from_mut(result), Ordering::Relaxed);", "slots::"),
-    ("a result is taken without seeing it", "src/raw/slots.rs",
-     "compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed)",
-     "compare_exchange(seen, claimed(), Ordering::Relaxed, Ordering::Relaxed)", "slots::"),
-    ("the retire lock is released without publishing", "src/raw/try_lock.rs",
-     "self.lock.locked.store(false, Ordering::Release);",
-     "self.lock.locked.store(false, Ordering::Relaxed);", "try_lock::"),
-    ("a stamp is set before its version", "src/raw/table.rs",
-     "slot.tag.store(tag, Ordering::Release);",
-     "slot.tag.store(tag, Ordering::Relaxed);", "table::"),
-    ("a newer version is not published", "src/raw/table.rs",
-     "slot.entry.store(value, Ordering::Release);",
-     "slot.entry.store(value, Ordering::Relaxed);", "table::"),
-    ("a grown table is not published", "src/raw/table.rs",
-     "self.current.store(table, Ordering::Release);",
-     "self.current.store(table, Ordering::Relaxed);", "table::"),
-    ("the walker does not look again", "src/retire.rs",
-     "self.is_stopped() || !self.slots.is_done(frontier) {",
-     "self.is_stopped() || true {", "retire::"),
-    ("the walker is not fenced", "src/retire.rs",
-     "            fence(Ordering::SeqCst);\n            // R4.", "            // R4.", "retire::"),
-    ("the finisher is not fenced", "src/retire.rs",
-     "        // R2.\n        fence(Ordering::SeqCst);", "        // R2.", "retire::"),
-    ("two threads take one chunk", "src/raw/chunks.rs",
-     "let index = self.next.fetch_add(1, Ordering::Relaxed);",
-     "let index = self.next.load(Ordering::Relaxed);\n        self.next.store(index + 1, Ordering::Relaxed);",
-     "chunks::"),
-]
+BUILD = os.environ.get("MUTANTS_TARGET_DIR", str(ROOT / "target" / "mutants" / "build"))
+SECONDS = os.environ.get("MUTANTS_TIMEOUT", "120")
+TIMED_OUT = 124
 
 
 def copy_tree():
-    """A copy of the files that git knows, with untouched times so that builds stay incremental."""
+    """Copies the files that git knows or would know."""
     shutil.rmtree(TREE, ignore_errors=True)
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     for name in names.stdout.splitlines():
         source = ROOT / name
         if source.is_file():
             (TREE / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, TREE / name)
+            # Not `copy2`: an old time stamp would make cargo take the last run's mutant for this source.
+            shutil.copy(source, TREE / name)
 
 
-def run(model, arguments=()):
-    environment = dict(os.environ, LOOM_TARGET_DIR=str(ROOT / "target" / "mutants" / "build"), LOOM_TIMEOUT="120")
-    command = ["bash", "loom-tests/run.sh", model, *arguments]
-    return subprocess.run(command, cwd=TREE, env=environment, capture_output=True, text=True)
+def run(*models):
+    environment = dict(os.environ, LOOM_TARGET_DIR=BUILD, LOOM_TIMEOUT=SECONDS)
+    command = ["bash", "loom-tests/run.sh", *models]
+    result = subprocess.run(command, cwd=TREE, env=environment, capture_output=True, text=True)
+    return result.returncode, result.stdout + result.stderr
 
 
-def verdict(name, file, text, replacement, model):
-    path = TREE / file
+def check_baseline(models):
+    code, output = run(*models)
+    passed = [line for line in output.splitlines() if "model " in line and " iterations" in line]
+    if code != 0 or len(passed) < len(models):
+        print(output)
+        sys.exit("the models must pass on the unchanged sources first")
+
+
+def verdict(mutant):
+    path = TREE / mutant["file"]
     original = path.read_text()
-    if original.count(text) != 1:
-        return f"its text occurs {original.count(text)} times"
-    path.write_text(original.replace(text, replacement))
+    count = original.count(mutant["text"])
+    if count != 1:
+        return f"its text occurs {count} times in {mutant['file']}"
+    path.write_text(original.replace(mutant["text"], mutant["replacement"]))
     try:
-        result = run(model)
+        code, output = run(mutant["model"])
     finally:
         path.write_text(original)
-    output = result.stdout + result.stderr
-    if result.returncode == 0:
-        return "SURVIVED"
+    if code == 0:
+        return "SURVIVED" if "1 passed" in output else "no such model"
     if "could not compile" in output:
-        return "does not build"
-    if "panicked" not in output and result.returncode != 124:
-        return "failed for another reason than the model"
+        return "does not build:\n" + output
+    if code == TIMED_OUT:
+        return f"neither caught nor survived within {SECONDS} s"
+    # A race on what a mutant frees too early may end the process by a signal: that is caught, too.
+    if "panicked" not in output and "signal" not in output:
+        return "failed for another reason than the model:\n" + output
     return None
 
 
 def main():
-    chosen = [mutant for mutant in MUTANTS if len(sys.argv) < 2 or sys.argv[1] in mutant[0]]
+    with open(Path(__file__).parent / "mutants.toml", "rb") as table:
+        mutants = tomllib.load(table)["mutant"]
+    part = sys.argv[1] if len(sys.argv) > 1 else ""
+    chosen = [mutant for mutant in mutants if part in mutant["name"] or part in mutant["model"]]
+    if not chosen:
+        sys.exit(f"no mutant is called {part!r}")
     copy_tree()
+    check_baseline(sorted({mutant["model"] for mutant in chosen}))
     failures = 0
+    started = time.monotonic()
     for mutant in chosen:
-        problem = verdict(*mutant)
+        before = time.monotonic()
+        problem = verdict(mutant)
         failures += problem is not None
-        print(f"{'caught  ' if problem is None else 'PROBLEM '} {mutant[0]} ({mutant[4]})"
-              + (f": {problem}" if problem else ""), flush=True)
-    print(f"{len(chosen) - failures} passed, {failures} failed")
+        word = "caught  " if problem is None else "PROBLEM "
+        detail = f": {problem}" if problem else f", {time.monotonic() - before:.1f} s"
+        print(f"{word} {mutant['name']} ({mutant['model']}){detail}", flush=True)
+    elapsed = time.monotonic() - started
+    print(f"{len(chosen) - failures} mutants caught, {failures} problems, {elapsed:.0f} s")
     sys.exit(1 if failures else 0)
 
 

@@ -2,7 +2,7 @@
 //!
 //! Each module models one part through `atlas_smr_execution::internals`; its header states the property and the steps
 //! of the essays (`src/pool/README.md`, `src/retire.rs`) that it covers. `run.sh` runs them; `mutants.py` weakens the
-//! engine in one place at a time and demands that the model named beside each edit fails. Without `--cfg loom` this
+//! engine in one place at a time and demands that the model that `mutants.toml` names beside each edit fails. Without `--cfg loom` this
 //! package is empty.
 //!
 //! Three things that models cannot tell: loom orders all SeqCst fences as if they also synchronised with each other;

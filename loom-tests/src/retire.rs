@@ -88,9 +88,7 @@ fn merges_form_a_chain() {
         Op { reads: &[2], merges: &[1], ..Op::NONE },
     ];
     const MARKS: &[&str] = &["a replay", "no replay"];
-    run_model("retire::merges_form_a_chain", 3, MARKS, |marks| {
-        two_threads(marks, OPS, &[0, 1], &[2])
-    });
+    run_model("retire::merges_form_a_chain", 3, MARKS, |marks| two_threads(marks, OPS, &[0, 1], &[2]));
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn equals_the_sequential_loop() {
 
 #[test]
 fn and_so_does_the_next_batch() {
-    run_model("batch::and_so_does_the_next_batch", 1, MARKS, |marks| on_a_pool(marks, OPS, 2, 2));
+    run_model("batch::and_so_does_the_next_batch", 2, MARKS, |marks| on_a_pool(marks, OPS, 2, 2));
 }
 
 #[test]
@@ -93,5 +93,5 @@ fn a_narrow_window_lets_all_through() {
 #[test]
 fn a_panic_lets_go_of_every_thread() {
     const OPS: &[Op] = &[Op { panics: true, ..Op::NONE }, Op { reads: &[1], writes: &[1], ..Op::NONE }];
-    run_model("batch::a_panic_lets_go_of_every_thread", 2, &[], |marks| on_a_pool(marks, OPS, 1, 1));
+    run_model("batch::a_panic_lets_go_of_every_thread", 3, &[], |marks| on_a_pool(marks, OPS, 1, 1));
 }

@@ -10,7 +10,7 @@ use super::{ShardedState, own, shard_index};
 use crate::error::StateError;
 use crate::state::{CRUDState, Change, Crew, for_each_chunk};
 use crate::sync::{AtomicU64, Ordering};
-use std::sync::Arc;
+use triomphe::Arc;
 
 /// Below this many changes, calling the other threads costs more than they save.
 const PARALLEL: usize = 96;

@@ -31,9 +31,10 @@ mod shard;
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use ahash::RandomState;
+use triomphe::Arc;
 
 use self::columns::{Column, Columns};
 use self::commit::Grouping;
@@ -138,12 +139,13 @@ fn shard_index(place: u64, shards: usize) -> usize {
 }
 
 /// The shard as this state's own: copied, and counted in `copies`, if a snapshot shares it.
+///
+/// The count is only read, as `triomphe` has no weak references: std's `Arc::make_mut` would write to it each time, and
+/// so take the line with the shard's table away from the threads that read it.
 #[inline]
 fn own<'a>(shard: &'a mut Arc<Shard>, copies: &mut u64) -> &'a mut Shard {
-    let before = Arc::as_ptr(shard);
-    let shard = Arc::make_mut(shard);
-    *copies += u64::from(!std::ptr::eq(before, shard));
-    shard
+    *copies += u64::from(!Arc::is_unique(shard));
+    Arc::make_mut(shard)
 }
 
 /// Where a key is looked for.

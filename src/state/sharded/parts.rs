@@ -16,7 +16,7 @@
 //! all this.
 
 use std::fmt;
-use std::sync::Arc;
+use triomphe::Arc;
 
 use ahash::RandomState;
 

@@ -85,6 +85,16 @@ pub trait Application<S>: Send + Sync + 'static {
 /// sees the operation's prefix of the batch, or an earlier moment of it (then the result is thrown away and the
 /// operation runs again at its turn).
 pub trait ScalableApp<S: CRUDState>: Application<S> {
+    /// Does every operation end, without harm, on *any* values?
+    ///
+    /// By default (`false`) an operation that runs ahead of its turn sees one moment of its batch, so it only ever sees
+    /// values that stood together. With `true` it may read the values of operations that have finished but not retired,
+    /// which saves most replays where operations conflict; then it may see values that never stood together, before it is
+    /// replayed. Right for straight-line code and for virtual machines with a step limit; wrong for code that would loop
+    /// without end, abort the process or allocate without bounds if an invariant of the state does not hold. A panic is
+    /// fine.
+    const FORWARDING: bool = false;
+
     /// Executes one request on `state`.
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: Request<Self, S>) -> Reply<Self, S>;
 

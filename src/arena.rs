@@ -23,6 +23,9 @@ pub struct Arenas {
     retirement: Memory,
 }
 
+/// A column's name in an arena: one word, so that records stay small.
+pub type Name<'b> = &'b &'b str;
+
 /// Memory for one batch: a thread's arena, and a buffer for merged values.
 pub struct Workspace<'b> {
     /// Where units, records and values of the batch go.
@@ -30,7 +33,7 @@ pub struct Workspace<'b> {
     /// A buffer that keeps its capacity from batch to batch.
     scratch: RefCell<&'b mut Vec<u8>>,
     /// The last column that was copied to the arena; most operations stay in one.
-    column: Cell<&'b str>,
+    column: Cell<Name<'b>>,
 }
 
 /// The workspaces of one batch, each to be taken once, by its thread.
@@ -59,7 +62,7 @@ impl Memory {
         Workspace {
             arena: Arena::new(&mut self.bump),
             scratch: RefCell::new(&mut self.scratch),
-            column: Cell::new(""),
+            column: Cell::new(&""),
         }
     }
 }
@@ -67,9 +70,9 @@ impl Memory {
 impl<'b> Workspace<'b> {
     /// `column`, in the arena.
     #[inline]
-    pub fn column(&self, column: &str) -> &'b str {
-        if self.column.get() != column {
-            self.column.set(self.arena.copy_str(column));
+    pub fn column(&self, column: &str) -> Name<'b> {
+        if *self.column.get() != column {
+            self.column.set(self.arena.alloc(self.arena.copy_str(column)));
         }
         self.column.get()
     }

@@ -20,7 +20,7 @@ pub fn commit<S: CRUDState>(
     let mut last = latest.clone();
     let changes = memory.arena.fill(latest.len(), |_| {
         let record = last.next().expect("as many as `len` said");
-        Change { column: record.column, key: record.key.get(), value: last_value(state, record, &memory) }
+        Change { column: record.column(), key: record.key(), value: last_value(state, record, &memory) }
     });
     state.commit(seq, &Changes::new(changes), crew)
 }

@@ -35,9 +35,10 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
+use crate::arena::Workspace;
 use crate::error::panic_message;
 use crate::raw::gate::Payload;
-use crate::raw::slots::{Claim, Found, Slots};
+use crate::raw::slots::{Claim, Found, Slots, Taker};
 use crate::raw::try_lock::TryLock;
 use crate::reply::{BatchReplies, UpdateReply};
 use crate::resolver::Overlay;
@@ -50,7 +51,7 @@ pub struct Finished<'b, R> {
     /// Reads and writes.
     pub outcome: Outcome<'b>,
     /// The reply. A panic ahead of the turn is a failed validation: the operation may rest on an earlier one.
-    pub reply: Option<UpdateReply<R>>,
+    pub reply: Option<R>,
 }
 
 impl<R> Default for Finished<'_, R> {
@@ -87,6 +88,7 @@ pub struct Tail<'b, R> {
     pub overlay: Overlay<'b>,
     /// The replies of retired units.
     pub replies: BatchReplies<R>,
+    taker: Taker<'b, Finished<'b, R>>,
     /// What became of the units.
     pub counts: Counts,
     /// Set when the batch cannot go on.
@@ -103,12 +105,15 @@ pub struct Retirement<'b, R> {
 
 /// Runs operations at their turn.
 pub trait AtTurn<'b, R> {
-    /// A place for a unit's result.
-    fn place(&self) -> &'b mut Finished<'b, R>;
+    /// The walking thread's memory.
+    fn memory(&self) -> &Workspace<'b>;
 
     /// Runs the operation at `position` into `finished`, which is empty; on success there is a reply. A panic is handed
     /// back.
     fn run(&mut self, position: usize, finished: &mut Finished<'b, R>) -> Result<(), Payload>;
+
+    /// `reply` as the answer to the operation at `position`.
+    fn address(&self, position: usize, reply: R) -> UpdateReply<R>;
 
     /// The merge operator of a column.
     fn merge_operator(&self, column: &str) -> MergeOperator;
@@ -116,9 +121,12 @@ pub trait AtTurn<'b, R> {
 
 impl<'b, R> Retirement<'b, R> {
     /// Nothing is retired, nothing started.
-    pub fn new(slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>) -> Self {
+    pub fn new(
+        (slots, taker): (Slots<'b, Finished<'b, R>>, Taker<'b, Finished<'b, R>>),
+        overlay: Overlay<'b>,
+    ) -> Self {
         let replies = BatchReplies::with_capacity(slots.positions());
-        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None };
+        let tail = Tail { overlay, replies, taker, counts: Counts::default(), fault: None };
         Retirement {
             slots,
             frontier: CachePadded::new(AtomicUsize::new(0)),
@@ -149,7 +157,7 @@ impl<'b, R> Retirement<'b, R> {
 
     /// Claims the operation at `position` if nobody has.
     #[inline]
-    pub fn claim(&self, position: usize) -> Option<Claim<'_, 'b, Finished<'b, R>>> {
+    pub fn claim(&self, position: usize) -> Option<Claim<'b, Finished<'b, R>>> {
         self.slots.claim(position)
     }
 
@@ -175,40 +183,46 @@ impl<'b, R> Retirement<'b, R> {
         // Relaxed: only lock holders store it, and the lock orders them.
         let mut position = self.frontier.load(Ordering::Relaxed);
         while position < self.slots.positions() && !self.is_stopped() {
-            let (finished, ran) = match self.slots.take(position) {
-                Found::Claimed => return,
-                Found::Idle(_claim) => {
-                    let finished = at_turn.place();
-                    let ran = at_turn.run(position, finished);
-                    (finished, ran)
-                }
-                Found::Done(finished, _claim) if Self::accepts(tail, finished) => (finished, Ok(())),
+            let accepted = match tail.taker.take(position) {
+                Found::Claimed => break,
+                Found::Idle(_claim) => Err(at_turn.memory().arena.alloc_default()),
+                Found::Done(finished, _claim) if Self::accepts(tail, finished) => Ok(finished),
                 Found::Done(finished, _claim) => {
                     finished.outcome.clear();
                     finished.reply = None;
-                    let ran = at_turn.run(position, finished);
-                    (finished, ran)
+                    Err(finished)
                 }
             };
-            match (ran, finished.reply.take()) {
-                (Ok(()), Some(reply)) => {
-                    tail.overlay
-                        .publish(&mut finished.outcome.writes, |column| at_turn.merge_operator(column));
-                    tail.replies.push(reply);
+            let finished = match accepted {
+                Ok(finished) => finished,
+                Err(finished) => {
+                    // It may take long: others should see what has retired so far.
+                    self.move_to(position);
+                    if let Err(payload) = at_turn.run(position, finished) {
+                        return self.fail(tail, position, &*payload);
+                    }
+                    finished
                 }
-                (Err(payload), _) => return self.fail(tail, position, &*payload),
-                (Ok(()), None) => unreachable!("a run without a panic leaves a reply"),
-            }
+            };
+            let reply = finished.reply.take().expect("a run without a panic leaves a reply");
+            tail.overlay
+                .publish(&finished.outcome.writes, at_turn.memory(), |column| at_turn.merge_operator(column));
+            tail.replies.push(at_turn.address(position, reply));
             position += 1;
-            // R5. Release: publishes the versions of all units below.
-            self.frontier.store(position, Ordering::Release);
         }
+        self.move_to(position);
+    }
+
+    /// Tells everybody that all units below `position` have retired.
+    fn move_to(&self, position: usize) {
+        // R5. Release: publishes the versions of all units below.
+        self.frontier.store(position, Ordering::Release);
     }
 
     /// True if the finished unit saw exactly its prefix and has a reply; otherwise it must be replayed.
     fn accepts(tail: &mut Tail<'b, R>, finished: &Finished<'b, R>) -> bool {
         tail.counts.speculations += 1;
-        let confirmed = tail.overlay.confirms(&finished.outcome.reads);
+        let confirmed = tail.overlay.confirms(&finished.outcome);
         let accepted = confirmed && finished.reply.is_some();
         tail.counts.collisions += u64::from(!confirmed);
         tail.counts.accepted += u64::from(accepted);
@@ -223,19 +237,15 @@ impl<'b, R> Retirement<'b, R> {
 
     /// Ends the batch, when nobody works on it any more; `None` if a unit was left unretired without a fault.
     pub fn into_tail(self) -> Option<Tail<'b, R>> {
-        self.drop_unretired();
-        let complete = self.frontier.load(Ordering::Relaxed) == self.slots.positions();
-        let tail = CachePadded::into_inner(self.tail).into_inner();
-        (complete || tail.fault.is_some()).then_some(tail)
-    }
-
-    /// Drops the replies of units that were run but not retired: the arena does not.
-    fn drop_unretired(&self) {
         let frontier = self.frontier.load(Ordering::Relaxed);
+        let complete = frontier == self.slots.positions();
+        let mut tail = CachePadded::into_inner(self.tail).into_inner();
+        // The replies of units that were run but not retired: the arena drops nothing.
         for position in frontier..self.slots.positions() {
-            if let Found::Done(finished, _claim) = self.slots.take(position) {
+            if let Found::Done(finished, _claim) = tail.taker.take(position) {
                 drop(finished.reply.take());
             }
         }
+        (complete || tail.fault.is_some()).then_some(tail)
     }
 }

@@ -53,8 +53,10 @@ proptest! {
         keys in prop_oneof![Just(2u8), Just(12), Just(200)],
         threads in 1usize..9,
         chunk in prop_oneof![Just(None), (1usize..20).prop_map(Some)],
+        forwarding: bool,
     ) {
-        let config = config(threads, ExecutionMode::Speculate, chunk);
+        let mut config = config(threads, ExecutionMode::Speculate, chunk);
+        config.forwarding = forwarding;
         on_all(&config, &decode(&batches, keys));
     }
 

@@ -15,7 +15,7 @@ use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
 use atlas_smr_execution::internals::resolver::{self, Stamps};
 use atlas_smr_execution::internals::retire::{AtTurn, Counts, Finished, Retirement};
-use atlas_smr_execution::internals::unit::{ExecutionUnit, Fingerprints};
+use atlas_smr_execution::internals::unit::{ExecutionUnit, Fingerprints, Surroundings};
 use atlas_smr_execution::reply::UpdateReply;
 use atlas_smr_execution::state::{CRUDState, MergeOperator, Solo};
 
@@ -104,6 +104,7 @@ pub struct Setup {
     table: Table,
     state: Numbers,
     updates: Vec<Update<Op>>,
+    forwards: bool,
 }
 
 /// Fingerprints must not differ from one schedule to the next: loom replays schedules.
@@ -119,7 +120,13 @@ impl Setup {
             table: Table::new(),
             state: Numbers::default(),
             updates: ops.iter().enumerate().map(update).collect(),
+            forwards: false,
         }
+    }
+
+    /// Lets units read the values of finished, unretired ones.
+    pub fn forwarding(self) -> Self {
+        Setup { forwards: true, ..self }
     }
 
     /// Runs the batch by `run`, and checks replies and state against the sequential loop. It may be run again.
@@ -130,11 +137,16 @@ impl Setup {
         let (lent, memory) = self.arenas.lend();
         let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, len), |_| Line::default());
         let slots = Slots::new(lines, len, len);
-        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len);
+        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, self.forwards);
         let batch = Batch {
             updates: &self.updates,
-            state: &self.state,
-            stamps,
+            around: Surroundings {
+                state: &self.state,
+                versions: stamps,
+                fingerprints: &FINGERPRINTS,
+                steps: u32::MAX,
+            },
+            forwards: self.forwards,
             retirement: Retirement::new(slots, overlay),
             oracle: &oracle,
         };
@@ -168,8 +180,8 @@ impl Setup {
 /// One batch, as all threads see it.
 pub struct Batch<'r, 'b> {
     updates: &'r [Update<Op>],
-    state: &'r Numbers,
-    stamps: Stamps<'b>,
+    around: Surroundings<'r, Numbers, Stamps<'b>>,
+    forwards: bool,
     /// Where units retire.
     pub retirement: Retirement<'b, u64>,
     oracle: &'r Oracle,
@@ -188,7 +200,9 @@ impl<'b> Batch<'_, 'b> {
         };
         let finished = memory.arena.alloc_default::<Finished<'b, u64>>();
         // A panic ahead of the turn leaves no reply.
-        let _ = self.run_unit(position, snapshot, memory, finished);
+        if self.run_unit(position, snapshot, memory, finished).is_ok() {
+            self.around.versions.forward(&finished.outcome.writes);
+        }
         claim.finish(finished);
         true
     }
@@ -207,22 +221,17 @@ impl<'b> Batch<'_, 'b> {
     ) -> Result<(), Payload> {
         let update = &self.updates[position];
         let Finished { outcome, reply } = finished;
-        let mut unit = ExecutionUnit::new(
-            self.state,
-            self.stamps,
-            &FINGERPRINTS,
-            memory,
-            outcome,
-            position as u32,
-            snapshot as u32,
-        );
+        let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
         let answer = update.operation().run(&mut unit);
-        let expected = self.oracle.answer(update.operation(), snapshot);
-        assert_eq!(answer, expected, "the unit at {position} sees the moment {snapshot}");
+        // With forwarding there is no such moment, except at the unit's turn.
+        if !self.forwards || snapshot == position {
+            let expected = self.oracle.answer(update.operation(), snapshot);
+            assert_eq!(answer, expected, "the unit at {position} sees the moment {snapshot}");
+        }
         if update.operation().panics {
             return Err(Box::new("the operation panicked"));
         }
-        *reply = Some(UpdateReply::to_request(update, answer));
+        *reply = Some(answer);
         Ok(())
     }
 }
@@ -234,15 +243,19 @@ struct Turn<'t, 'r, 'b> {
 }
 
 impl<'b> AtTurn<'b, u64> for Turn<'_, '_, 'b> {
-    fn place(&self) -> &'b mut Finished<'b, u64> {
-        self.memory.arena.alloc_default()
+    fn memory(&self) -> &Workspace<'b> {
+        self.memory
     }
 
     fn run(&mut self, position: usize, finished: &mut Finished<'b, u64>) -> Result<(), Payload> {
         self.batch.run_unit(position, position, self.memory, finished)
     }
 
+    fn address(&self, position: usize, reply: u64) -> UpdateReply<u64> {
+        UpdateReply::to_request(&self.batch.updates[position], reply)
+    }
+
     fn merge_operator(&self, column: &str) -> MergeOperator {
-        self.batch.state.merge_operator(column)
+        self.batch.around.state.merge_operator(column)
     }
 }

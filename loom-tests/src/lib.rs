@@ -23,6 +23,8 @@ mod gate;
 #[cfg(test)]
 mod glue;
 #[cfg(test)]
+mod pending;
+#[cfg(test)]
 mod pool;
 #[cfg(test)]
 mod retire;

@@ -9,7 +9,10 @@ use crate::harness::{Marks, Part, run_model, scope};
 
 /// Two threads: each runs the units at its positions, and retires after each.
 fn two_threads(marks: &Marks, ops: &[Op], mine: &[usize], theirs: &[usize]) {
-    let mut setup = Setup::new(ops);
+    run_two_threads(marks, Setup::new(ops), mine, theirs);
+}
+
+fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[usize]) {
     let counts = setup.batch(|batch, lent| {
         let part = |thread: usize, positions: &[usize]| {
             let mut memory = lent.take(thread);
@@ -96,4 +99,34 @@ fn a_panic_ends_the_batch() {
     const OPS: &[Op] =
         &[Op { writes: &[1], ..Op::NONE }, Op { panics: true, ..Op::NONE }, Op { reads: &[1], ..Op::NONE }];
     run_model("retire::a_panic_ends_the_batch", 3, &[], |marks| two_threads(marks, OPS, &[0, 2], &[1]));
+}
+
+#[test]
+fn values_are_forwarded() {
+    // The third operation may read what the second one wrote before that one retires, and keep it, as the first one does
+    // not touch it.
+    const OPS: &[Op] = &[
+        Op { writes: &[1], ..Op::NONE },
+        Op { reads: &[2], writes: &[2], ..Op::NONE },
+        Op { reads: &[2], writes: &[2], ..Op::NONE },
+    ];
+    const MARKS: &[&str] = &["a replay", "no replay"];
+    run_model("retire::values_are_forwarded", 3, MARKS, |marks| {
+        run_two_threads(marks, Setup::new(OPS).forwarding(), &[1, 0], &[2]);
+    });
+}
+
+#[test]
+fn forwarded_values_that_change_are_refused() {
+    // The second operation may run before the first one, and the third on its value; then the second is replayed, and
+    // writes another one under the same position.
+    const OPS: &[Op] = &[
+        Op { writes: &[1], ..Op::NONE },
+        Op { reads: &[1], writes: &[1], ..Op::NONE },
+        Op { reads: &[1], writes: &[1], ..Op::NONE },
+    ];
+    const MARKS: &[&str] = &["a replay"];
+    run_model("retire::forwarded_values_that_change_are_refused", 3, MARKS, |marks| {
+        run_two_threads(marks, Setup::new(OPS).forwarding(), &[1, 0], &[2]);
+    });
 }

@@ -53,6 +53,12 @@ pub struct ExecutorConfig {
     pub window: usize,
     /// Positions that a thread takes at once; `None`: from measured costs.
     pub chunk: Option<usize>,
+    /// Let operations read the values of finished operations that have not retired yet, if the application
+    /// [allows it](crate::app::ScalableApp::FORWARDING).
+    pub forwarding: bool,
+    /// How many calls of its state an operation may make ahead of its turn. Beyond that it is abandoned, and runs again at
+    /// its turn, where nothing bounds it.
+    pub step_budget: u32,
     /// How long a stopping executor waits for the reader of a checkpoint that it is delivering.
     pub shutdown_grace: Duration,
     /// Threads are called `{name}-executor`, `{name}-worker-1`, `{name}-replier`, `{name}-checkpoint`.
@@ -72,6 +78,8 @@ impl Default for ExecutorConfig {
             spin: Duration::from_micros(200),
             window: 4096,
             chunk: None,
+            forwarding: true,
+            step_budget: 1 << 16,
             shutdown_grace: Duration::from_secs(1),
             name: "atlas".to_owned(),
         }
@@ -109,6 +117,7 @@ impl ExecutorConfig {
             ("reply_buffer", self.reply_buffer),
             ("window", self.window),
             ("chunk", self.chunk.unwrap_or(1)),
+            ("step_budget", self.step_budget as usize),
         ];
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(ConfigError::Zero { name });
@@ -160,6 +169,7 @@ mod tests {
         assert_eq!(zero(|c| c.reply_buffer = 0), "`reply_buffer` must be at least 1");
         assert_eq!(zero(|c| c.window = 0), "`window` must be at least 1");
         assert_eq!(zero(|c| c.chunk = Some(0)), "`chunk` must be at least 1");
+        assert_eq!(zero(|c| c.step_budget = 0), "`step_budget` must be at least 1");
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::resolver::{self, Stamps};
 use crate::retire::{AtTurn, Counts, Finished, Retirement, Tail};
 use crate::state::{CRUDState, MergeOperator, for_each_mut};
 use crate::sync::{Arc, spin_loop, yield_now};
-use crate::unit::{ExecutionUnit, Fingerprints};
+use crate::unit::{ExecutionUnit, Fingerprints, Surroundings};
 
 /// Unordered requests worth less than this together are answered on the executor's thread.
 const WORTH_SPREADING: Duration = Duration::from_micros(4);
@@ -47,6 +47,8 @@ pub struct Speculative<A, S> {
     governor: Governor,
     mode: ExecutionMode,
     window: usize,
+    forwarding: bool,
+    steps: u32,
     chunk: Option<usize>,
     threads: usize,
     /// What one unordered request lately took one thread.
@@ -75,6 +77,8 @@ where
             governor: Governor::new(report.threads),
             mode: config.mode,
             window: config.window,
+            forwarding: config.forwarding,
+            steps: config.step_budget,
             chunk: config.chunk,
             threads: report.threads,
             unordered_cost: Duration::from_nanos(200),
@@ -165,14 +169,18 @@ where
         let lines =
             memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, at_once), |_| Line::default());
         let slots = Slots::new(lines, len, at_once);
-        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len);
+        let forwards = A::FORWARDING && self.forwarding && chunk.is_some();
+        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, forwards);
         let queue = self.pool.queue();
         let run = BatchRun {
             app,
-            state: &*state,
             updates: batch.updates(),
-            stamps,
-            fingerprints: &self.fingerprints,
+            around: Surroundings {
+                state: &*state,
+                versions: stamps,
+                fingerprints: &self.fingerprints,
+                steps: self.steps,
+            },
             retirement: Retirement::new(slots, overlay),
             lent,
             queue,
@@ -251,10 +259,8 @@ fn settle<'b, R>(
 /// One batch, as all threads see it.
 struct BatchRun<'r, 'b, A: Application<S>, S> {
     app: &'r A,
-    state: &'r S,
     updates: &'r [Update<Request<A, S>>],
-    stamps: Stamps<'b>,
-    fingerprints: &'r Fingerprints,
+    around: Surroundings<'r, S, Stamps<'b>>,
     retirement: Retirement<'b, Reply<A, S>>,
     lent: Lent<'b>,
     queue: Queue,
@@ -336,7 +342,9 @@ where
         };
         let finished = memory.arena.alloc_default::<Finished<'b, Reply<A, S>>>();
         // A panic ahead of the turn leaves no reply; retirement knows what that means.
-        let _ = self.run_unit(position, snapshot, memory, finished);
+        if self.run_unit(position, snapshot, memory, finished).is_ok() {
+            self.around.versions.forward(&finished.outcome.writes);
+        }
         claim.finish(finished);
         true
     }
@@ -350,19 +358,10 @@ where
     ) -> Result<(), Payload> {
         let update = &self.updates[position];
         let Finished { outcome, reply } = finished;
-        let mut unit = ExecutionUnit::new(
-            self.state,
-            self.stamps,
-            self.fingerprints,
-            memory,
-            outcome,
-            position as u32,
-            snapshot as u32,
-        );
+        let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
         // Unwind safety: of a unit that panicked only what it had observed is looked at.
         catch_unwind(AssertUnwindSafe(|| {
-            let payload = self.app.speculatively_execute_ref(&mut unit, update.operation());
-            *reply = Some(UpdateReply::to_request(update, payload));
+            *reply = Some(self.app.speculatively_execute_ref(&mut unit, update.operation()));
         }))
     }
 }
@@ -378,16 +377,20 @@ where
     A: ScalableApp<S>,
     S: CRUDState + Sync,
 {
-    fn place(&self) -> &'b mut Finished<'b, Reply<A, S>> {
-        self.memory.arena.alloc_default()
+    fn memory(&self) -> &Workspace<'b> {
+        self.memory
     }
 
     fn run(&mut self, position: usize, finished: &mut Finished<'b, Reply<A, S>>) -> Result<(), Payload> {
         self.run.run_unit(position, position, self.memory, finished)
     }
 
+    fn address(&self, position: usize, reply: Reply<A, S>) -> UpdateReply<Reply<A, S>> {
+        UpdateReply::to_request(&self.run.updates[position], reply)
+    }
+
     fn merge_operator(&self, column: &str) -> MergeOperator {
-        self.run.state.merge_operator(column)
+        self.run.around.state.merge_operator(column)
     }
 }
 

@@ -29,8 +29,14 @@ impl<'b> Arena<'b> {
         self.bump.alloc(value)
     }
 
+    /// Makes a value in the arena, where it stays.
+    #[inline(always)]
+    pub fn alloc_with<T>(&self, make: impl FnOnce() -> T) -> &'b mut T {
+        self.bump.alloc_with(make)
+    }
+
     /// Makes a default value in the arena, where it stays.
-    #[inline]
+    #[inline(always)]
     pub fn alloc_default<T: Default>(&self) -> &'b mut T {
         self.bump.alloc_with(T::default)
     }

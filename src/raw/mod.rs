@@ -5,6 +5,7 @@
 //! | [`gate`] | lending a borrowed job to threads that outlive the borrow |
 //! | [`arena`] | sending a bump arena along with the unit that allocates in it |
 //! | [`slots`] | handing a unit's result from the thread that ran it to the one that retires it |
+//! | [`pending`] | an index of shared items that any thread adds to |
 //! | [`try_lock`] | data behind a lock that nobody ever waits for |
 //! | [`table`] | a table of references that outlives each batch's references |
 //! | [`chunks`] | taking a mutable slice apart |
@@ -13,6 +14,7 @@
 pub mod arena;
 pub mod chunks;
 pub mod gate;
+pub mod pending;
 pub mod slots;
 pub mod table;
 pub mod try_lock;

@@ -5,6 +5,10 @@
 //! observed still is the newest. Both are called by the holder of the retire lock only; units read through
 //! [`Stamps`] meanwhile.
 //!
+//! Where an application allows forwarding, there is a second index beside it: the writes of finished units, whether they
+//! have retired or not ([`Stamps::forward`]). It is only a source of good guesses: a guess holds if the very record that
+//! was guessed is the newest version at the reader's turn.
+//!
 //! Two keys may share a fingerprint, by chance once in 2^48 pairs. Then they share a chain: an observation of one is
 //! refuted by a write of the other (a needless replay), but a value is returned only after column and key were compared
 //! in full.
@@ -14,73 +18,160 @@ mod stamp;
 pub use stamp::Stamps;
 
 use crate::arena::Workspace;
+use crate::raw::pending::{Head, Pending};
 use crate::raw::table::{Table, Writer};
 use crate::state::{CRUDState, MergeOperator};
-use crate::unit::reads::ReadSet;
+use crate::unit::Outcome;
 use crate::unit::set::Fingerprinted;
-use crate::unit::writes::{Record, WriteSet, Written};
+use crate::unit::version::Version;
+use crate::unit::writes::{Kind, Record, WriteSet};
 
 /// The newest retired version of every key touched in a batch. There is one per batch; it lives behind the retire lock.
 pub struct Overlay<'b> {
-    table: Writer<'b, Record<'b>>,
-    /// The newest version of each touched key, in the order of first touch (`Record::rank`).
-    latest: &'b mut [Option<&'b Record<'b>>],
-    touched: usize,
+    table: Writer<'b, Version<'b>>,
+    /// The newest version of each touched key, in the order of first touch (`Version::rank`).
+    latest: Growing<'b, Option<&'b Version<'b>>>,
+    forwards: bool,
     memory: Workspace<'b>,
 }
 
 /// Starts a batch of `len` operations: an empty overlay, and what units see of it.
-pub fn begin<'b>(table: &'b mut Table, memory: Workspace<'b>, len: usize) -> (Stamps<'b>, Overlay<'b>) {
+pub fn begin<'b>(
+    table: &'b mut Table,
+    memory: Workspace<'b>,
+    len: usize,
+    forwards: bool,
+) -> (Stamps<'b>, Overlay<'b>) {
     let (reader, writer) = table.begin(len);
-    let latest = memory.arena.fill((len * 2).max(64), |_| None);
-    (Stamps { table: reader }, Overlay { table: writer, latest, touched: 0, memory })
+    let arena = &memory.arena;
+    let pending = forwards.then(|| {
+        let heads = (len * 2).next_power_of_two().max(64);
+        Pending::new(arena.fill(heads, |_| Head::default()))
+    });
+    let overlay = Overlay {
+        table: writer,
+        latest: Growing::with_capacity(&memory, (len * 2).max(64)),
+        forwards,
+        memory,
+    };
+    (Stamps { table: reader, pending }, overlay)
+}
+
+/// `operand`, on top of `below`, which is a write to the same key.
+#[inline(never)]
+fn fold<'b>(
+    operand: &Record<'b>,
+    below: &Record<'b>,
+    memory: &Workspace<'b>,
+    operator: &impl Fn(&str) -> MergeOperator,
+) -> &'b Record<'b> {
+    let folded = below.written().fold(operator(operand.column()), operand.bytes(), memory);
+    memory.arena.alloc_with(|| operand.with(folded))
+}
+
+/// A vector in the arena.
+struct Growing<'b, T> {
+    items: &'b mut [T],
+    len: usize,
+}
+
+impl<'b, T: Copy + Default> Growing<'b, T> {
+    fn with_capacity(memory: &Workspace<'b>, capacity: usize) -> Self {
+        Growing { items: memory.arena.fill(capacity, |_| T::default()), len: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, memory: &Workspace<'b>, item: T) {
+        if self.len == self.items.len() {
+            self.grow(memory);
+        }
+        self.items[self.len] = item;
+        self.len += 1;
+    }
+
+    #[cold]
+    fn grow(&mut self, memory: &Workspace<'b>) {
+        let old = &*self.items;
+        self.items = memory.arena.fill(old.len() * 2, |i| old.get(i).copied().unwrap_or_default());
+    }
+
+    fn as_slice(&self) -> &[T] {
+        &self.items[..self.len]
+    }
 }
 
 impl<'b> Overlay<'b> {
-    /// True if every version that was observed still is the newest: the unit has seen exactly its prefix.
-    pub fn confirms(&self, reads: &ReadSet<'b>) -> bool {
-        reads.iter().all(|read| read.saw(self.table.find(read.fingerprint()).entry))
+    /// True if every version that was observed still is the newest: the unit, whose turn it is, has seen exactly its
+    /// prefix.
+    #[inline]
+    pub fn confirms(&self, outcome: &Outcome<'b>) -> bool {
+        if self.forwards {
+            let newest = |fingerprint| self.table.find(fingerprint).entry.map(|version| version.record);
+            return outcome.reads.iter().all(|read| read.saw(newest(read.fingerprint())));
+        }
+        // The versions below the snapshot are what was seen; the question is whether any came after it.
+        let newest = |fingerprint| self.table.find(fingerprint).entry;
+        let seen = |version: &Version<'b>| version.position < outcome.snapshot;
+        outcome.reads.iter().all(|read| newest(read.fingerprint()).is_none_or(seen))
     }
 
-    /// Makes `writes`, of the unit that retires now, the newest versions of their keys.
-    pub fn publish(&mut self, writes: &mut WriteSet<'b>, operator: impl Fn(&str) -> MergeOperator) {
-        for record in writes.drain() {
-            self.publish_one(record, &operator);
+    /// Makes `writes`, of the unit that retires now, the newest versions of their keys. The versions lie in `memory`, the
+    /// walker's own: what one thread writes next to each other stays in its cache.
+    pub fn publish(
+        &mut self,
+        writes: &WriteSet<'b>,
+        memory: &Workspace<'b>,
+        operator: impl Fn(&str) -> MergeOperator,
+    ) {
+        for record in writes.iter() {
+            self.publish_one(record, memory, &operator);
         }
     }
 
-    fn publish_one(&mut self, record: &'b mut Record<'b>, operator: &impl Fn(&str) -> MergeOperator) {
+    #[inline]
+    fn publish_one(
+        &mut self,
+        record: &'b Record<'b>,
+        memory: &Workspace<'b>,
+        operator: &impl Fn(&str) -> MergeOperator,
+    ) {
         if self.table.must_grow() {
-            self.table.grow(self.latest[..self.touched].iter().flatten().map(|record| record.fingerprint));
+            self.grow();
         }
         let place = self.table.find(record.fingerprint);
-        let below = place.entry.and_then(|newest| newest.newest_of(record.column, record.key.get()));
-        record.rank = match below {
+        let below = place.entry.and_then(|newest| newest.newest_of(record.column(), record.key()));
+        let rank = match below {
             Some(below) => below.rank,
             None => self.next_rank(),
         };
-        if let (Written::Operand(operand), Some(below)) = (record.written, below) {
-            record.written = below.written.fold(operator(record.column), operand.get(), &self.memory);
-        }
-        record.previous = place.entry;
-        let record: &'b Record<'b> = record;
-        self.latest[record.rank as usize] = Some(record);
-        self.table.store(place, record.fingerprint, record);
+        let record = match below {
+            Some(below) if record.kind() == Kind::Operand => fold(record, below.record, memory, operator),
+            _ => record,
+        };
+        let Record { fingerprint, position, .. } = *record;
+        let previous = place.entry;
+        let version = &*memory.arena.alloc_with(|| Version { record, previous, position, rank });
+        self.latest.items[rank as usize] = Some(version);
+        self.table.store(place, fingerprint, version);
     }
 
+    #[cold]
+    fn grow(&mut self) {
+        self.table.grow(self.latest.as_slice().iter().flatten().map(|version| version.record.fingerprint));
+    }
+
+    #[inline]
     fn next_rank(&mut self) -> u32 {
-        if self.touched == self.latest.len() {
-            let old = &*self.latest;
-            self.latest = self.memory.arena.fill(old.len() * 2, |i| old.get(i).copied().flatten());
-        }
-        self.touched += 1;
-        u32::try_from(self.touched - 1).expect("a batch touches fewer than 2^32 keys")
+        self.latest.push(&self.memory, None);
+        u32::try_from(self.latest.len - 1).expect("a batch touches fewer than 2^32 keys")
     }
 
-    /// Ends the batch: the last version of every touched key, in the order of first touch, and the memory.
+    /// Ends the batch: the last write to every touched key, in the order of first touch, and the memory.
     pub fn into_latest(self) -> (impl ExactSizeIterator<Item = &'b Record<'b>> + Clone, Workspace<'b>) {
-        let latest = &self.latest[..self.touched];
-        (latest.iter().map(|latest| latest.expect("every rank below `touched` was published")), self.memory)
+        let Growing { items, len } = self.latest;
+        let latest = &items[..len];
+        let record = |latest: &Option<&'b Version<'b>>| latest.expect("published with its rank").record;
+        (latest.iter().map(record), self.memory)
     }
 }
 
@@ -90,15 +181,14 @@ pub fn last_value<'b, S: CRUDState>(
     last: &'b Record<'b>,
     memory: &Workspace<'b>,
 ) -> Option<&'b [u8]> {
-    match &last.written {
-        Written::Value(value) => Some(value.get()),
-        Written::Tombstone => None,
-        Written::Operand(operand) => {
-            let operator = state.merge_operator(last.column);
+    match last.kind() {
+        Kind::Value => Some(last.bytes()),
+        Kind::Tombstone => None,
+        Kind::Operand => {
+            let operator = state.merge_operator(last.column());
             Some(memory.build(|merged| {
-                state.read_with(last.column, last.key.get(), |value| {
-                    operator.fold(value, operand.get(), merged)
-                });
+                state
+                    .read_with(last.column(), last.key(), |value| operator.fold(value, last.bytes(), merged));
             }))
         }
     }

@@ -1,22 +1,63 @@
 //! Version stamps: which version of a key is the newest, one atomic word per key.
 //!
-//! The word is the address of the key's newest [`Record`], in the table of `raw/table.rs`; the record says which
+//! The word is the address of the key's newest [`Version`], in the table of `raw/table.rs`; the version says which
 //! position wrote it, and "no entry" stands for the state before the batch. Read without locks by every unit, written
 //! only by whoever holds the retire lock.
 
+use std::ops::Range;
+
+use crate::raw::pending::Pending;
 use crate::raw::table::Reader;
-use crate::unit::Versions;
-use crate::unit::writes::Record;
+use crate::unit::version::Version;
+use crate::unit::writes::{Kind, Record, WriteSet};
+use crate::unit::{Versions, writes};
+
+/// How many unretired writes of a bucket a reader looks at; beyond that it takes the retired value.
+const LOOKS: usize = 16;
 
 /// Every thread's view of the stamps of one batch.
 #[derive(Clone, Copy)]
 pub struct Stamps<'b> {
-    pub(super) table: Reader<'b, Record<'b>>,
+    pub(super) table: Reader<'b, Version<'b>>,
+    /// The writes of finished units, where units may read them.
+    pub(super) pending: Option<Pending<'b, writes::Record<'b>>>,
+}
+
+impl<'b> Stamps<'b> {
+    /// Lets others read what a finished unit wrote before it retires, if this batch forwards.
+    #[inline]
+    pub fn forward(&self, writes: &WriteSet<'b>) {
+        if let Some(pending) = &self.pending {
+            writes.iter().for_each(|record| pending.push(record.fingerprint, record));
+        }
+    }
 }
 
 impl<'b> Versions<'b> for Stamps<'b> {
     #[inline]
-    fn newest(&self, fingerprint: u64) -> Option<&'b Record<'b>> {
+    fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>> {
         self.table.get(fingerprint)
+    }
+
+    #[inline]
+    fn forwards(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    fn forwarded(
+        &self,
+        fingerprint: u64,
+        column: &str,
+        key: &[u8],
+        range: Range<u32>,
+    ) -> Option<&'b Record<'b>> {
+        let pending = self.pending.as_ref()?.newest(fingerprint).take(LOOKS);
+        let fits = |record: &&Record<'b>| range.contains(&record.position) && record.is_of(column, key);
+        // Of several runs of one unit the newest comes first, and `max_by_key` would take the last.
+        let last = pending
+            .filter(fits)
+            .reduce(|best, record| if record.position > best.position { record } else { best })?;
+        // An operand is not a value; what it is merged into is known when it retires.
+        (last.kind() != Kind::Operand).then_some(last)
     }
 }

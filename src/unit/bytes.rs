@@ -2,10 +2,10 @@
 
 use crate::raw::arena::Arena;
 
-/// A byte string that lives for the batch.
+/// A byte string that lives for the batch, in 16 bytes.
 ///
-/// A record is read by another thread than the one that wrote it. With short keys and values inside, it is one run of
-/// memory, fetched at once.
+/// A record is read by another thread than the one that wrote it. With short keys and values inside, it is one cache
+/// line, fetched at once.
 #[derive(Clone, Copy, Debug)]
 pub enum Bytes<'b> {
     /// Up to [`INLINE`] bytes.
@@ -15,19 +15,23 @@ pub enum Bytes<'b> {
         /// The bytes.
         bytes: [u8; INLINE],
     },
-    /// Longer ones.
-    Arena(&'b [u8]),
+    /// Longer ones; the slice lies beside what it refers to.
+    Arena(&'b &'b [u8]),
 }
 
-/// Bytes that fit in a [`Bytes`] of 24.
-pub const INLINE: usize = 22;
+/// Bytes that fit in a [`Bytes`].
+pub const INLINE: usize = 14;
 
 impl<'b> Bytes<'b> {
+    /// No bytes.
+    pub const EMPTY: Self = Bytes::Inline { len: 0, bytes: [0; INLINE] };
+
     /// A copy of `source`.
     #[inline]
     pub fn copy(arena: &Arena<'b>, source: &[u8]) -> Self {
         if source.len() > INLINE {
-            return Bytes::Arena(arena.copy(source));
+            let copied: &'b [u8] = arena.copy(source);
+            return Bytes::Arena(arena.alloc(copied));
         }
         let mut bytes = [0; INLINE];
         // Integers are the most common keys and values: one move instead of a call.
@@ -71,7 +75,7 @@ mod tests {
 
     #[test]
     fn any_length_is_kept() {
-        assert_eq!(size_of::<Bytes>(), 24);
+        assert_eq!(size_of::<Bytes>(), 16);
         let mut bump = Bump::new();
         let arena = Arena::new(&mut bump);
         let source: Vec<u8> = (1..=100).collect();

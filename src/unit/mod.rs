@@ -2,28 +2,42 @@
 //!
 //! An [`ExecutionUnit`] is a [`CRUDState`] over the state and the overlay. It reads its own writes first, then the
 //! newest retired version below its snapshot position, then the state before the batch; it never shows the
-//! application two moments at once. It logs what it observed and keeps what it wrote; nothing that it does is visible
-//! to anybody until it is retired.
+//! application two moments at once. It logs what it observed and keeps what it wrote.
 //!
 //! ```text
 //!   read --> own writes? --> overlay: newest version < snapshot? --> state
-//!                              \--> log (fingerprint, version seen)
+//!                              \--> log (fingerprint)
 //!   write -> record in the thread's arena
 //! ```
+//!
+//! # Forwarding
+//!
+//! An application may declare that it ends, without harm, on any values
+//! ([`FORWARDING`](crate::app::ScalableApp::FORWARDING)). Its units read the newest value below their position, also that
+//! of a finished unit that has not retired yet, and log which record they saw. Such a unit may see values that never stood
+//! together; then retirement finds one of them replaced, and replays it.
+//!
+//! # Abandoned units
+//!
+//! What an application sees ahead of its turn is right, but old; code that waits for a value to change would wait for
+//! ever. So a unit may take a bounded number of steps (calls of its state) ahead of its turn. Beyond that it is abandoned:
+//! it unwinds, and is replayed at its turn, without a bound.
 
 pub mod bytes;
 pub mod reads;
 pub mod set;
+pub mod version;
 pub mod writes;
 
 use std::hash::{BuildHasher, Hasher};
 
 use crate::arena::Workspace;
 use crate::state::{CRUDState, MergeOperator};
-use crate::sync::RefCell;
+use crate::sync::{Cell, RefCell};
 use bytes::Bytes;
 use reads::{Read, ReadSet};
-use writes::{Record, WriteSet, Written};
+use version::Version;
+use writes::{Kind, Record, WriteSet, Written};
 
 /// Makes 64-bit fingerprints of (column, key), with random keys of this process: clients cannot choose collisions.
 #[derive(Clone, Debug)]
@@ -64,10 +78,22 @@ impl Default for Fingerprints {
     }
 }
 
-/// Where a unit finds the versions that other units of its batch have published.
+/// Where a unit finds what other units of its batch have written.
 pub trait Versions<'b>: Copy + Send {
     /// The newest version under this fingerprint, of whatever key and position.
-    fn newest(&self, fingerprint: u64) -> Option<&'b Record<'b>>;
+    fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>>;
+
+    /// True if units read the newest value instead of one moment.
+    fn forwards(&self) -> bool;
+
+    /// The write to `key` of the last finished unit in `after..before`, if it is known and has not retired.
+    fn forwarded(
+        &self,
+        fingerprint: u64,
+        column: &str,
+        key: &[u8],
+        range: std::ops::Range<u32>,
+    ) -> Option<&'b Record<'b>>;
 }
 
 /// What a unit observed and wrote, for retirement. It stays where it was filled, in the thread's arena.
@@ -77,6 +103,8 @@ pub struct Outcome<'b> {
     pub reads: ReadSet<'b>,
     /// What was written.
     pub writes: WriteSet<'b>,
+    /// The moment that was observed: the state after so many operations.
+    pub snapshot: u32,
 }
 
 impl Outcome<'_> {
@@ -87,14 +115,39 @@ impl Outcome<'_> {
     }
 }
 
+/// What all units of a batch share.
+#[derive(Debug)]
+pub struct Surroundings<'u, S, V> {
+    /// The state before the batch.
+    pub state: &'u S,
+    /// What other units wrote.
+    pub versions: V,
+    /// Of this engine.
+    pub fingerprints: &'u Fingerprints,
+    /// How many steps a unit may take ahead of its turn.
+    pub steps: u32,
+}
+
+impl<S, V: Copy> Clone for Surroundings<'_, S, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S, V: Copy> Copy for Surroundings<'_, S, V> {}
+
+/// What a unit unwinds with when it is abandoned.
+#[derive(Debug)]
+pub struct Abandoned;
+
 /// One run of one operation. See the module's documentation.
 pub struct ExecutionUnit<'u, 'b, S, V> {
-    state: &'u S,
-    versions: V,
-    fingerprints: &'u Fingerprints,
+    around: Surroundings<'u, S, V>,
     memory: &'u mut Workspace<'b>,
     position: u32,
     snapshot: u32,
+    /// Steps left ahead of its turn.
+    steps: Cell<u32>,
     reads: RefCell<&'u mut ReadSet<'b>>,
     writes: &'u mut WriteSet<'b>,
 }
@@ -104,24 +157,66 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
     /// `snapshot == position` it runs at its turn: what it observes is final, and is not logged. What it does is added
     /// to `outcome`, which is empty.
     pub fn new(
-        state: &'u S,
-        versions: V,
-        fingerprints: &'u Fingerprints,
+        around: Surroundings<'u, S, V>,
         memory: &'u mut Workspace<'b>,
         outcome: &'u mut Outcome<'b>,
         position: u32,
         snapshot: u32,
     ) -> Self {
         debug_assert!(snapshot <= position);
+        outcome.snapshot = snapshot;
         ExecutionUnit {
-            state,
-            versions,
-            fingerprints,
+            around,
             memory,
             position,
             snapshot,
+            steps: Cell::new(around.steps),
             reads: RefCell::new(&mut outcome.reads),
             writes: &mut outcome.writes,
+        }
+    }
+
+    /// Counts a step, and gives the key's fingerprint.
+    #[inline]
+    fn step(&self, column: &str, key: &[u8]) -> u64 {
+        if self.snapshot < self.position {
+            let Some(left) = self.steps.get().checked_sub(1) else {
+                // Not `panic!`: nothing is wrong, and no panic hook should say so.
+                std::panic::resume_unwind(Box::new(Abandoned));
+            };
+            self.steps.set(left);
+        }
+        self.around.fingerprints.of(column, key)
+    }
+
+    /// The write that this unit sees of a key that it has not written itself, and the same for logging: that of whatever
+    /// key is the newest under this fingerprint.
+    #[inline(always)]
+    fn seen(
+        &self,
+        fingerprint: u64,
+        column: &str,
+        key: &[u8],
+    ) -> (Option<&'b Record<'b>>, Option<&'b Record<'b>>) {
+        let versions = self.around.versions;
+        let newest = versions.newest(fingerprint);
+        if newest.is_none() && !versions.forwards() {
+            return (None, None);
+        }
+        if !versions.forwards() || self.snapshot == self.position {
+            let seen = newest.and_then(|version| version.newest_before(self.snapshot));
+            return (
+                seen.and_then(|version| version.newest_of(column, key)).map(|version| version.record),
+                None,
+            );
+        }
+        let after = newest.map_or(self.snapshot, |version| self.snapshot.max(version.position + 1));
+        match versions.forwarded(fingerprint, column, key, after..self.position) {
+            Some(record) => (Some(record), Some(record)),
+            None => {
+                let version = newest.and_then(|version| version.newest_of(column, key));
+                (version.map(|version| version.record), newest.map(|version| version.record))
+            }
         }
     }
 
@@ -134,22 +229,26 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         key: &[u8],
         f: impl FnOnce(Option<&[u8]>) -> R,
     ) -> R {
-        let newest = self.versions.newest(fingerprint);
-        let seen = newest.and_then(|version| version.newest_before(self.snapshot));
+        let (seen, newest) = self.seen(fingerprint, column, key);
         if self.snapshot < self.position {
             let mut reads = self.reads.borrow_mut();
-            if reads.find(fingerprint, |_| true).is_none() {
-                reads.push(&self.memory.arena, Read::new(fingerprint, seen));
+            let read = Read::new(fingerprint, newest);
+            // With forwarding, a second look may show another value than the first: both are checked.
+            if reads.find(fingerprint, |known| known.saw(newest)).is_none() {
+                reads.push(&self.memory.arena, read);
             }
         }
-        match seen.and_then(|version| version.newest_of(column, key)).map(|version| &version.written) {
-            None => self.state.read_with(column, key, f),
-            Some(Written::Value(value)) => f(Some(value.get())),
-            Some(Written::Tombstone) => f(None),
-            Some(Written::Operand(operand)) => {
-                let operator = self.state.merge_operator(column);
+        let Some(record) = seen else {
+            return self.around.state.read_with(column, key, f);
+        };
+        match record.kind() {
+            Kind::Value => f(Some(record.bytes())),
+            Kind::Tombstone => f(None),
+            Kind::Operand => {
+                let state = self.around.state;
+                let operator = state.merge_operator(column);
                 let merged = self.memory.build(|merged| {
-                    self.state.read_with(column, key, |value| operator.fold(value, operand.get(), merged));
+                    state.read_with(column, key, |value| operator.fold(value, record.bytes(), merged));
                 });
                 f(Some(merged))
             }
@@ -168,13 +267,14 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         let Some(position) = self.own(fingerprint, column, key) else {
             return self.observe(fingerprint, column, key, f);
         };
-        match &self.writes.get(position).written {
-            Written::Value(value) => f(Some(value.get())),
-            Written::Tombstone => f(None),
-            Written::Operand(operand) => {
-                let operator = self.state.merge_operator(column);
+        let own = self.writes.get(position);
+        match own.kind() {
+            Kind::Value => f(Some(own.bytes())),
+            Kind::Tombstone => f(None),
+            Kind::Operand => {
+                let operator = self.around.state.merge_operator(column);
                 let merged = self.observe(fingerprint, column, key, |value| {
-                    self.memory.build(|merged| operator.fold(value, operand.get(), merged))
+                    self.memory.build(|merged| operator.fold(value, own.bytes(), merged))
                 });
                 f(Some(merged))
             }
@@ -184,27 +284,30 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
     /// Sets this unit's write to a key.
     #[inline]
     fn write(&mut self, fingerprint: u64, column: &str, key: &[u8], written: Written<'b>) {
+        let arena = &self.memory.arena;
         match self.own(fingerprint, column, key) {
-            Some(position) => self.writes.get_mut(position).written = written,
+            Some(position) => self.write_again(position, written),
             None => {
-                let arena = &self.memory.arena;
-                let record = arena.alloc(Record {
-                    fingerprint,
-                    position: self.position,
-                    rank: 0,
-                    column: self.memory.column(column),
-                    key: Bytes::copy(arena, key),
-                    written,
-                    previous: None,
-                });
+                let name = self.memory.column(column);
+                let key = Bytes::copy(arena, key);
+                let position = self.position;
+                let record = arena.alloc_with(|| Record::new(fingerprint, position, name, key, written));
                 self.writes.push(arena, record);
             }
         }
     }
 
+    /// Replaces this unit's write at `position` of its set: records do not change.
+    #[inline(never)]
+    fn write_again(&mut self, position: usize, written: Written<'b>) {
+        let own = self.writes.get_mut(position);
+        let before = *own;
+        *own = self.memory.arena.alloc_with(|| before.with(written));
+    }
+
     #[inline]
     fn value(&self, value: &[u8]) -> Written<'b> {
-        Written::Value(Bytes::copy(&self.memory.arena, value))
+        Written { kind: Kind::Value, bytes: Bytes::copy(&self.memory.arena, value) }
     }
 }
 
@@ -214,7 +317,7 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
     }
 
     fn create(&mut self, column: &str, key: &[u8], value: &[u8]) -> bool {
-        let fingerprint = self.fingerprints.of(column, key);
+        let fingerprint = self.step(column, key);
         let absent = self.see(fingerprint, column, key, |present| present.is_none());
         if absent {
             let value = self.value(value);
@@ -224,7 +327,7 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
     }
 
     fn update(&mut self, column: &str, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
-        let fingerprint = self.fingerprints.of(column, key);
+        let fingerprint = self.step(column, key);
         let previous = self.see(fingerprint, column, key, |value| value.map(<[u8]>::to_vec));
         let value = self.value(value);
         self.write(fingerprint, column, key, value);
@@ -232,56 +335,45 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
     }
 
     fn delete(&mut self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
-        let fingerprint = self.fingerprints.of(column, key);
+        let fingerprint = self.step(column, key);
         let previous = self.see(fingerprint, column, key, |value| value.map(<[u8]>::to_vec));
         // What is absent needs no removal; the observation alone is checked.
         if previous.is_some() {
-            self.write(fingerprint, column, key, Written::Tombstone);
+            self.write(fingerprint, column, key, Written::TOMBSTONE);
         }
         previous
     }
 
     #[inline]
     fn read_with<R>(&self, column: &str, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> R {
-        self.see(self.fingerprints.of(column, key), column, key, f)
+        self.see(self.step(column, key), column, key, f)
     }
 
     #[inline]
     fn put(&mut self, column: &str, key: &[u8], value: &[u8]) {
+        let fingerprint = self.step(column, key);
         let value = self.value(value);
-        self.write(self.fingerprints.of(column, key), column, key, value);
+        self.write(fingerprint, column, key, value);
     }
 
     fn remove(&mut self, column: &str, key: &[u8]) {
-        self.write(self.fingerprints.of(column, key), column, key, Written::Tombstone);
+        self.write(self.step(column, key), column, key, Written::TOMBSTONE);
     }
 
     fn merge_operator(&self, column: &str) -> MergeOperator {
-        self.state.merge_operator(column)
+        self.around.state.merge_operator(column)
     }
 
     fn merge(&mut self, column: &str, key: &[u8], operand: &[u8]) {
-        let fingerprint = self.fingerprints.of(column, key);
-        let own = self.own(fingerprint, column, key).map(|position| self.writes.get(position).written);
+        let fingerprint = self.step(column, key);
+        let own = self.own(fingerprint, column, key).map(|position| self.writes.get(position).written());
         let written = match own {
-            None => Written::Operand(Bytes::copy(&self.memory.arena, operand)),
+            None => Written { kind: Kind::Operand, bytes: Bytes::copy(&self.memory.arena, operand) },
             Some(before) => {
-                let operator = self.state.merge_operator(column);
+                let operator = self.around.state.merge_operator(column);
                 before.fold(operator, operand, self.memory)
             }
         };
         self.write(fingerprint, column, key, written);
-    }
-}
-
-impl<'b> Written<'b> {
-    /// What is left when `operand` is merged into what `self` left.
-    pub fn fold(self, operator: MergeOperator, operand: &[u8], memory: &Workspace<'b>) -> Written<'b> {
-        let value = match &self {
-            Written::Value(value) | Written::Operand(value) => Some(value.get()),
-            Written::Tombstone => None,
-        };
-        let folded = memory.with_scratch(|folded| operator.fold(value, operand, folded), Bytes::copy);
-        if matches!(self, Written::Operand(_)) { Written::Operand(folded) } else { Written::Value(folded) }
     }
 }

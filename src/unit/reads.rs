@@ -1,12 +1,14 @@
-//! What a unit observed: one entry per key, with the version stamp that it saw.
+//! What a unit observed: one entry per key.
 
 use super::set::{ArenaSet, Fingerprinted};
 use super::writes::Record;
 
-/// One observation: under this fingerprint, `seen` was the newest version (`None`: the state before the batch).
+/// One observation.
 ///
-/// The record's address is the stamp. A position alone would not do: a replayed unit writes other values under the
-/// same position.
+/// A unit of one moment needs no more than the fingerprint: it saw whatever was the newest version at that moment, and is
+/// right if nothing was written since. With forwarding there is no such moment, and `seen` is the very record that was
+/// the newest (`None`: the state before the batch). Its address is the stamp; a position alone would not do, because a
+/// unit that runs again writes other values under the same position.
 #[derive(Clone, Copy)]
 pub struct Read<'b> {
     fingerprint: u64,
@@ -14,12 +16,14 @@ pub struct Read<'b> {
 }
 
 impl<'b> Read<'b> {
-    /// The observation that `seen` was the newest version under `fingerprint`.
+    /// The observation that `seen` was the newest write under `fingerprint`.
+    #[inline]
     pub fn new(fingerprint: u64, seen: Option<&'b Record<'b>>) -> Self {
         Read { fingerprint, seen }
     }
 
-    /// True if `newest` is the very version that was seen.
+    /// True if `newest` is the very write that was seen.
+    #[inline]
     pub fn saw(&self, newest: Option<&'b Record<'b>>) -> bool {
         match (self.seen, newest) {
             (None, None) => true,
@@ -30,6 +34,7 @@ impl<'b> Read<'b> {
 }
 
 impl Fingerprinted for Read<'_> {
+    #[inline]
     fn fingerprint(&self) -> u64 {
         self.fingerprint
     }

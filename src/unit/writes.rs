@@ -2,77 +2,128 @@
 
 use super::bytes::Bytes;
 use super::set::{ArenaSet, Fingerprinted};
+use crate::arena::{Name, Workspace};
+use crate::raw::pending::{Link, Linked};
+use crate::state::MergeOperator;
+
+/// How a write changes its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It has a value.
+    Value,
+    /// It is absent.
+    Tombstone,
+    /// An operand is merged into whatever was there. In a published version: into the *state's* value, because
+    /// publishing folds it into the version below.
+    Operand,
+}
 
 /// What a write leaves behind.
 #[derive(Clone, Copy, Debug)]
-pub enum Written<'b> {
-    /// A value.
-    Value(Bytes<'b>),
-    /// Nothing: the key is absent.
-    Tombstone,
-    /// An operand to merge into whatever was there. In a published record: into the *state's* value, because
-    /// publishing folds it into the version below.
-    Operand(Bytes<'b>),
+pub struct Written<'b> {
+    /// How to take `bytes`.
+    pub kind: Kind,
+    /// The value or the operand.
+    pub bytes: Bytes<'b>,
 }
 
-/// One key's write by one unit. Changed only by the unit, then by retirement; read-only once published.
+/// One key's write by one unit: one cache line. Nothing in it changes once it is made, so that anybody may read it as
+/// soon as it is handed over.
 #[derive(Debug)]
 pub struct Record<'b> {
     /// Of column and key.
     pub fingerprint: u64,
     /// The unit's position.
     pub position: u32,
-    /// Which of the batch's touched keys this is, in the order of first touch. Set when published.
-    pub rank: u32,
-    /// The key's column.
-    pub column: &'b str,
-    /// The key.
-    pub key: Bytes<'b>,
-    /// What was written.
-    pub written: Written<'b>,
-    /// The next older version under the same fingerprint. Set when published.
-    pub previous: Option<&'b Record<'b>>,
+    kind: Kind,
+    column: Name<'b>,
+    key: Bytes<'b>,
+    bytes: Bytes<'b>,
+    link: Link<Record<'b>>,
 }
 
 impl<'b> Record<'b> {
-    /// True if this is a version of `key` in `column`, compared in full.
+    /// The write `written`, of the unit at `position`, to `key` in `column`.
+    #[inline]
+    pub fn new(
+        fingerprint: u64,
+        position: u32,
+        column: Name<'b>,
+        key: Bytes<'b>,
+        written: Written<'b>,
+    ) -> Self {
+        let Written { kind, bytes } = written;
+        Record { fingerprint, position, kind, column, key, bytes, link: Link::default() }
+    }
+
+    /// The key's column.
+    #[inline]
+    pub fn column(&self) -> &'b str {
+        self.column
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.key.get()
+    }
+
+    /// What was written.
+    #[inline]
+    pub fn written(&self) -> Written<'b> {
+        Written { kind: self.kind, bytes: self.bytes }
+    }
+
+    /// How the key changes.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The value or the operand.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get()
+    }
+
+    /// True if this is a write to `key` in `column`, compared in full.
     #[inline]
     pub fn is_of(&self, column: &str, key: &[u8]) -> bool {
-        self.key.is(key) && self.column == column
+        self.key.is(key) && *self.column == column
     }
 
-    /// This version or the newest older one of `key` in `column`.
-    #[inline]
-    pub fn newest_of(&'b self, column: &str, key: &[u8]) -> Option<&'b Record<'b>> {
-        let mut version = Some(self);
-        while let Some(record) = version {
-            if record.is_of(column, key) {
-                return version;
-            }
-            version = record.previous;
-        }
-        None
-    }
-
-    /// This version or the newest older one that was written before `position`.
-    #[inline]
-    pub fn newest_before(&'b self, position: u32) -> Option<&'b Record<'b>> {
-        let mut version = Some(self);
-        while let Some(record) = version {
-            if record.position < position {
-                return version;
-            }
-            version = record.previous;
-        }
-        None
+    /// This write with another effect, for a key that is written again or an operand that is folded.
+    pub fn with(&self, written: Written<'b>) -> Self {
+        Record::new(self.fingerprint, self.position, self.column, self.key, written)
     }
 }
 
-impl Fingerprinted for &mut Record<'_> {
+impl Fingerprinted for &Record<'_> {
+    #[inline]
     fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 }
 
+impl<'b> Linked for Record<'b> {
+    #[inline]
+    fn link(&self) -> &Link<Record<'b>> {
+        &self.link
+    }
+}
+
+impl<'b> Written<'b> {
+    /// The key is absent.
+    pub const TOMBSTONE: Self = Written { kind: Kind::Tombstone, bytes: Bytes::EMPTY };
+
+    /// What is left when `operand` is merged into what `self` left.
+    pub fn fold(self, operator: MergeOperator, operand: &[u8], memory: &Workspace<'b>) -> Written<'b> {
+        let value = (self.kind != Kind::Tombstone).then(|| self.bytes.get());
+        let bytes = memory.with_scratch(|folded| operator.fold(value, operand, folded), Bytes::copy);
+        let kind = if self.kind == Kind::Operand { Kind::Operand } else { Kind::Value };
+        Written { kind, bytes }
+    }
+}
+
 /// All writes of one unit, each key once.
-pub type WriteSet<'b> = ArenaSet<'b, &'b mut Record<'b>, 4>;
+pub type WriteSet<'b> = ArenaSet<'b, &'b Record<'b>, 4>;

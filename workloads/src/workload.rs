@@ -143,6 +143,9 @@ impl<S: CRUDState, L: Logic> Application<S> for Service<L> {
 }
 
 impl<S: CRUDState, L: Logic> ScalableApp<S> for Service<L> {
+    // Straight lines and bounded loops, all of them: they end on any values.
+    const FORWARDING: bool = true;
+
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: L::Request) -> u64 {
         self.0.execute(state, &request)
     }

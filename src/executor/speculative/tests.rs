@@ -117,16 +117,19 @@ impl Application<Map> for Steps {
 }
 
 impl ScalableApp<Map> for Steps {
+    const FORWARDING: bool = true;
+
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: Step) -> (u64, Option<Vec<u8>>) {
         step(state, &request)
     }
 }
 
-fn engine(threads: usize, mask: u64) -> Speculative<Steps, Map> {
+fn engine(threads: usize, mask: u64, forwarding: bool) -> Speculative<Steps, Map> {
     let config = ExecutorConfig {
         threads: Some(threads),
         mode: ExecutionMode::Speculate,
         pin: false,
+        forwarding,
         ..ExecutorConfig::default()
     };
     let report = config.validate().expect("valid");
@@ -164,7 +167,12 @@ fn batch(seq: u64, len: u64, keys: u64, work: u64, random: &mut Random) -> Updat
 }
 
 fn check(threads: usize, mask: u64, keys: u64, work: u64, rounds: u64) -> Counts {
-    let mut engine = engine(threads, mask);
+    check_reads(threads, mask, keys, work, rounds, false);
+    check_reads(threads, mask, keys, work, rounds, true)
+}
+
+fn check_reads(threads: usize, mask: u64, keys: u64, work: u64, rounds: u64, forwarding: bool) -> Counts {
+    let mut engine = engine(threads, mask, forwarding);
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (threads as u64) ^ (mask << 8) ^ (keys << 32) | 1);
     let (mut state, mut expected_state) = (Map::default(), Map::default());
     for seq in 1..=rounds {
@@ -207,7 +215,7 @@ fn keys_that_share_a_fingerprint_are_kept_apart() {
 
 #[test]
 fn an_epoch_wrap_changes_nothing() {
-    let mut engine = engine(2, u64::MAX);
+    let mut engine = engine(2, u64::MAX, true);
     let mut random = Random(77);
     let (mut state, mut expected_state) = (Map::default(), Map::default());
     engine.table.skip_to_last_epoch();

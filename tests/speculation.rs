@@ -1,0 +1,157 @@
+//! What runs ahead of its turn, and what becomes of it: units that read in circles, and values that are forwarded.
+
+mod common;
+
+use atlas_smr_execution::app::{Application, ApplicationData, ScalableApp};
+use atlas_smr_execution::batch::{NodeId, SeqNo, UpdateBatch};
+use atlas_smr_execution::error::BoxError;
+use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
+use atlas_smr_execution::metrics::Counters;
+use atlas_smr_execution::state::{CRUDState, ShardedState};
+use common::rig::{MultiDiv, MultiMon, check};
+
+/// Sets flags, and waits for them.
+#[derive(Clone)]
+struct Flags;
+
+#[derive(Clone, Copy)]
+enum Flag {
+    Set(u8),
+    /// Reads the flag until it is set. In batch order it always is.
+    Await(u8),
+}
+
+impl ApplicationData for Flags {
+    type Request = Flag;
+    type Reply = u64;
+}
+
+fn run(state: &mut impl CRUDState, flag: &Flag) -> u64 {
+    match flag {
+        Flag::Set(key) => {
+            state.put("flags", &[*key], b"set");
+            0
+        }
+        Flag::Await(key) => {
+            while state.read_with("flags", &[*key], |value| value.is_none()) {}
+            1
+        }
+    }
+}
+
+impl Application<ShardedState> for Flags {
+    type AppData = Flags;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::new())
+    }
+
+    fn unordered_execution(&self, _: &ShardedState, _: Flag) -> u64 {
+        0
+    }
+
+    fn update(&self, state: &mut ShardedState, flag: Flag) -> u64 {
+        run(state, &flag)
+    }
+}
+
+impl ScalableApp<ShardedState> for Flags {
+    fn speculatively_execute(&self, state: &mut impl CRUDState, flag: Flag) -> u64 {
+        run(state, &flag)
+    }
+}
+
+fn flags(count: u8) -> UpdateBatch<Flag> {
+    let mut batch = UpdateBatch::new(SeqNo(1));
+    for key in 0..count {
+        for (id, flag) in [Flag::Set(key), Flag::Await(key)].into_iter().enumerate() {
+            batch.add(NodeId(1), SeqNo(1), SeqNo(u64::from(key) * 2 + id as u64), flag);
+        }
+    }
+    batch
+}
+
+fn config(threads: usize, chunk: usize) -> ExecutorConfig {
+    let mut config = ExecutorConfig::with_threads(threads);
+    (config.mode, config.chunk, config.pin) = (ExecutionMode::Speculate, Some(chunk), false);
+    config
+}
+
+/// Both operations of a pair are in one chunk, so the second is started on the moment before the first one.
+#[test]
+fn a_unit_that_reads_in_circles_is_abandoned_and_replayed() {
+    for threads in [1, 2, 4] {
+        let mut config = config(threads, 2);
+        config.step_budget = 1000;
+        let state = ShardedState::new();
+        let mon = check::<MultiMon, _>(&config, &Flags, &state, &[flags(40)]);
+        let div = check::<MultiDiv, _>(&config, &Flags, &state, &[flags(40)]);
+        for counters in [mon, div] {
+            assert!(counters.replays >= 1, "{threads} threads: {counters:?}");
+            assert_eq!(counters.speculations, counters.accepted + counters.replays);
+        }
+    }
+}
+
+/// Sums up in one key; straight-line code, so it may say that it ends on any values.
+#[derive(Clone)]
+struct Sum<const FORWARDING: bool>;
+
+impl<const FORWARDING: bool> ApplicationData for Sum<FORWARDING> {
+    type Request = u64;
+    type Reply = u64;
+}
+
+fn add(state: &mut impl CRUDState, amount: u64) -> u64 {
+    let number =
+        |value: Option<&[u8]>| value.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    let sum = state.read_with("", b"sum", number).wrapping_mul(3).wrapping_add(amount);
+    state.put("", b"sum", &sum.to_le_bytes());
+    sum
+}
+
+impl<const FORWARDING: bool> Application<ShardedState> for Sum<FORWARDING> {
+    type AppData = Self;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::new())
+    }
+
+    fn unordered_execution(&self, _: &ShardedState, _: u64) -> u64 {
+        0
+    }
+
+    fn update(&self, state: &mut ShardedState, amount: u64) -> u64 {
+        add(state, amount)
+    }
+}
+
+impl<const FORWARDING: bool> ScalableApp<ShardedState> for Sum<FORWARDING> {
+    const FORWARDING: bool = FORWARDING;
+
+    fn speculatively_execute(&self, state: &mut impl CRUDState, amount: u64) -> u64 {
+        add(state, amount)
+    }
+}
+
+/// On one thread, with a whole batch as one chunk: all of it is run before anything retires.
+fn sum<const FORWARDING: bool>(allowed: bool) -> Counters {
+    let mut batch = UpdateBatch::new(SeqNo(1));
+    (0..50).for_each(|id| batch.add(NodeId(1), SeqNo(1), SeqNo(id), id));
+    let mut config = config(1, 50);
+    config.forwarding = allowed;
+    check::<MultiMon, _>(&config, &Sum::<FORWARDING>, &ShardedState::new(), &[batch])
+}
+
+#[test]
+fn forwarded_values_save_replays() {
+    assert_eq!(sum::<true>(true).replays, 0);
+}
+
+#[test]
+fn nothing_is_forwarded_unless_application_and_configuration_agree() {
+    for counters in [sum::<false>(true), sum::<true>(false)] {
+        // The first unit runs at its turn; all others saw the moment before it.
+        assert_eq!(counters.replays, 49, "{counters:?}");
+    }
+}

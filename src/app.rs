@@ -95,6 +95,17 @@ pub trait ScalableApp<S: CRUDState>: Application<S> {
     /// fine.
     const FORWARDING: bool = false;
 
+    /// Does [`hints`](ScalableApp::hints) name anything?
+    const HINTS: bool = false;
+
+    /// Names keys that a request will probably read, write and merge into, before it is executed.
+    ///
+    /// Where operations are long and conflict, the engine uses this to start each when its keys are free. Hints that are
+    /// wrong, missing or partial cost time and change no result. Set [`HINTS`](ScalableApp::HINTS) if you override this.
+    fn hints(&self, request: &Request<Self, S>, hints: &mut impl Hints) {
+        let _ = (request, hints);
+    }
+
     /// Executes one request on `state`.
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: Request<Self, S>) -> Reply<Self, S>;
 
@@ -106,6 +117,18 @@ pub trait ScalableApp<S: CRUDState>: Application<S> {
     ) -> Reply<Self, S> {
         self.speculatively_execute(state, request.clone())
     }
+}
+
+/// Takes an operation's hints. A key that is read and then written is named twice.
+pub trait Hints {
+    /// The operation will probably observe `key`: by `read`, `create`, `update` or `delete`.
+    fn reads(&mut self, column: &str, key: &[u8]);
+
+    /// The operation will probably change `key`, other than by a merge.
+    fn writes(&mut self, column: &str, key: &[u8]);
+
+    /// The operation will probably merge into `key`.
+    fn merges(&mut self, column: &str, key: &[u8]);
 }
 
 /// Runs `execute` on the request inside `update` and addresses the result to its sender.

@@ -15,6 +15,7 @@ mod raw;
 pub mod reply;
 mod resolver;
 mod retire;
+mod schedule;
 pub mod state;
 mod sync;
 mod unit;
@@ -41,6 +42,9 @@ pub mod internals {
     }
     pub mod retire {
         pub use crate::retire::*;
+    }
+    pub mod schedule {
+        pub use crate::schedule::*;
     }
     pub mod sync {
         pub use crate::sync::*;

@@ -95,10 +95,14 @@ counters! {
     operations,
     /// Unordered operations executed (metric 805).
     unordered_operations,
+    /// Unordered operations of these that were answered beside an ordered batch, on the state before it.
+    unordered_beside,
     /// Ordered batches executed.
     batches,
     /// Ordered batches of these that ran sequentially.
     sequential_batches,
+    /// Ordered batches of these whose operations were started by hints.
+    hinted_batches,
     /// Ordered batches not executed because their sequence number was not above the last.
     skipped_batches,
     /// Units that had observed a version which an earlier operation of their batch then replaced.
@@ -109,6 +113,8 @@ counters! {
     accepted,
     /// Units that had to run again at their turn.
     replays,
+    /// How often units were run again before their turn, because what they had observed was replaced.
+    reruns,
     /// Replies that the reply node refused.
     reply_errors,
     /// Checkpoints delivered, including answers to `Read`.

@@ -38,7 +38,7 @@ use crossbeam::utils::CachePadded;
 use crate::arena::Workspace;
 use crate::error::panic_message;
 use crate::raw::gate::Payload;
-use crate::raw::slots::{Claim, Found, Slots, Taker};
+use crate::raw::slots::{Claim, Found, Slots};
 use crate::raw::try_lock::TryLock;
 use crate::reply::{BatchReplies, UpdateReply};
 use crate::resolver::Overlay;
@@ -52,6 +52,14 @@ pub struct Finished<'b, R> {
     pub outcome: Outcome<'b>,
     /// The reply. A panic ahead of the turn is a failed validation: the operation may rest on an earlier one.
     pub reply: Option<R>,
+}
+
+impl<R> Finished<'_, R> {
+    /// As if nothing had been run.
+    pub fn clear(&mut self) {
+        self.outcome.clear();
+        self.reply = None;
+    }
 }
 
 impl<R> Default for Finished<'_, R> {
@@ -71,6 +79,8 @@ pub struct Counts {
     pub replays: u64,
     /// Of these: because a version that they had observed was replaced.
     pub collisions: u64,
+    /// How often units were run again before their turn.
+    pub reruns: u64,
 }
 
 /// The application panicked at an operation's turn.
@@ -88,7 +98,6 @@ pub struct Tail<'b, R> {
     pub overlay: Overlay<'b>,
     /// The replies of retired units.
     pub replies: BatchReplies<R>,
-    taker: Taker<'b, Finished<'b, R>>,
     /// What became of the units.
     pub counts: Counts,
     /// Set when the batch cannot go on.
@@ -121,12 +130,9 @@ pub trait AtTurn<'b, R> {
 
 impl<'b, R> Retirement<'b, R> {
     /// Nothing is retired, nothing started.
-    pub fn new(
-        (slots, taker): (Slots<'b, Finished<'b, R>>, Taker<'b, Finished<'b, R>>),
-        overlay: Overlay<'b>,
-    ) -> Self {
+    pub fn new(slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>) -> Self {
         let replies = BatchReplies::with_capacity(slots.positions());
-        let tail = Tail { overlay, replies, taker, counts: Counts::default(), fault: None };
+        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None };
         Retirement {
             slots,
             frontier: CachePadded::new(AtomicUsize::new(0)),
@@ -157,8 +163,31 @@ impl<'b, R> Retirement<'b, R> {
 
     /// Claims the operation at `position` if nobody has.
     #[inline]
-    pub fn claim(&self, position: usize) -> Option<Claim<'b, Finished<'b, R>>> {
+    pub fn claim(&self, position: usize) -> Option<Claim<'_, 'b, Finished<'b, R>>> {
         self.slots.claim(position)
+    }
+
+    /// True if nobody has started the operation at `position`.
+    #[inline]
+    pub fn is_idle(&self, position: usize) -> bool {
+        self.slots.is_idle(position)
+    }
+
+    /// True if the unit at `position` has finished, and nobody has taken its result.
+    #[inline]
+    pub fn is_finished(&self, position: usize) -> bool {
+        self.slots.is_done(position)
+    }
+
+    /// Takes the result of the unit at `position` away from retirement, if it has finished, to look at it or to run the
+    /// operation again. Whoever does that gives it back by the claim, and then calls [`advance`](Retirement::advance): the
+    /// walker may have found it missing.
+    #[inline]
+    pub fn reopen(
+        &self,
+        position: usize,
+    ) -> Option<(&'b mut Finished<'b, R>, Claim<'_, 'b, Finished<'b, R>>)> {
+        self.slots.take_done(position)
     }
 
     /// Retires what can be retired now, unless another thread is at it. Call it after finishing units (R1).
@@ -183,13 +212,12 @@ impl<'b, R> Retirement<'b, R> {
         // Relaxed: only lock holders store it, and the lock orders them.
         let mut position = self.frontier.load(Ordering::Relaxed);
         while position < self.slots.positions() && !self.is_stopped() {
-            let accepted = match tail.taker.take(position) {
+            let accepted = match self.slots.take(position) {
                 Found::Claimed => break,
                 Found::Idle(_claim) => Err(at_turn.memory().arena.alloc_default()),
                 Found::Done(finished, _claim) if Self::accepts(tail, finished) => Ok(finished),
                 Found::Done(finished, _claim) => {
-                    finished.outcome.clear();
-                    finished.reply = None;
+                    finished.clear();
                     Err(finished)
                 }
             };
@@ -222,6 +250,7 @@ impl<'b, R> Retirement<'b, R> {
     /// True if the finished unit saw exactly its prefix and has a reply; otherwise it must be replayed.
     fn accepts(tail: &mut Tail<'b, R>, finished: &Finished<'b, R>) -> bool {
         tail.counts.speculations += 1;
+        tail.counts.reruns += u64::from(finished.outcome.runs);
         let confirmed = tail.overlay.confirms(&finished.outcome);
         let accepted = confirmed && finished.reply.is_some();
         tail.counts.collisions += u64::from(!confirmed);
@@ -239,10 +268,10 @@ impl<'b, R> Retirement<'b, R> {
     pub fn into_tail(self) -> Option<Tail<'b, R>> {
         let frontier = self.frontier.load(Ordering::Relaxed);
         let complete = frontier == self.slots.positions();
-        let mut tail = CachePadded::into_inner(self.tail).into_inner();
+        let tail = CachePadded::into_inner(self.tail).into_inner();
         // The replies of units that were run but not retired: the arena drops nothing.
         for position in frontier..self.slots.positions() {
-            if let Found::Done(finished, _claim) = tail.taker.take(position) {
+            if let Found::Done(finished, _claim) = self.slots.take(position) {
                 drop(finished.reply.take());
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use atlas_smr_execution::batch::{NodeId, SeqNo, UnorderedBatch, UpdateBatch};
 use atlas_smr_execution::error::Failure;
 use atlas_smr_execution::metrics::{REPLIES_PASSING_TIME_ID, REPLY_SENT_TIME_ID};
-use atlas_smr_execution::reply::{FollowerReplier, RequestType};
+use atlas_smr_execution::reply::{FollowerReplier, ReplicaReplier, RequestType};
 use common::*;
 
 on!([SingleMon, MultiMon, SingleDiv, MultiDiv] {
@@ -21,6 +21,15 @@ on!([SingleMon, MultiMon, SingleDiv, MultiDiv] {
     a_panic_of_the_network_stops_the_executor_with_its_cause,
     a_panic_of_the_network_stops_an_executor_that_idles,
 });
+
+mod ahead_of_turn {
+    use super::*;
+
+    on!([MultiMon, MultiDiv] {
+        unordered_requests_do_not_wait_for_the_batch_that_runs,
+        a_panic_beside_a_batch_is_the_cause,
+    });
+}
 
 fn batches_of_any_small_size_are_answered_in_order<K: Kind>() {
     let running = start::<K>();
@@ -98,6 +107,8 @@ fn the_last_reply_of_a_run_is_flushed<K: Kind>() {
 fn unordered_replies_keep_their_order<K: Kind>() {
     let running = start::<K>();
     running.handle.queue_update(batch(1, [Op::Put("a", 5), Op::Put("b", 6)])).unwrap();
+    // Asked before that, they might be answered on the state before the batch.
+    running.net.wait_for(2);
     let mut requests = UnorderedBatch::new();
     for n in 0..500 {
         let key = ["a", "b", "c"][n as usize % 3];
@@ -115,9 +126,41 @@ fn unordered_replies_keep_their_order<K: Kind>() {
     assert_eq!(sent.len(), 502);
 }
 
+/// On one thread the executor's own passes the gate, and looks into its queue after that, before the commit.
+fn beside<K: Kind>(asked: Op) -> Running {
+    let mut setup = Setup::default();
+    setup.config.threads = Some(1);
+    let running = K::start::<ReplicaReplier>(setup).unwrap();
+    let gate = Gate::new();
+    running.handle.queue_update(batch(1, [Op::Wait(gate.clone()), Op::Put("a", 5)])).unwrap();
+    gate.wait_for_visitor();
+    running.handle.queue_update(batch(2, [Op::Put("a", 6)])).unwrap();
+    running.handle.queue_update_unordered(reads(7, [asked])).unwrap();
+    gate.open();
+    running
+}
+
+fn unordered_requests_do_not_wait_for_the_batch_that_runs<K: Kind>() {
+    let running = beside::<K>(Op::Get("a"));
+    let metrics = running.handle.metrics();
+    let sent = running.finish().sent();
+    assert_eq!((sent[0].kind, sent[0].value), (RequestType::Unordered, None), "the state before the batch");
+    assert_eq!(sent.len(), 4, "and nothing that was queued before it is lost");
+    assert_eq!(metrics.counters().unordered_beside, 1);
+    assert_eq!(metrics.counters().batches, 2);
+}
+
+fn a_panic_beside_a_batch_is_the_cause<K: Kind>() {
+    let running = beside::<K>(Op::Panic);
+    let failure = running.wait_for_failure();
+    assert!(matches!(failure, Failure::UnorderedPanicked { .. }), "{failure:?}");
+    assert!(running.net.sent().is_empty(), "no reply of the batch leaves");
+}
+
 fn a_follower_answers_unordered_requests_only<K: Kind>() {
     let running = K::start::<FollowerReplier>(Setup::default()).unwrap();
     running.handle.queue_update(batch(1, [Op::Put("a", 5)])).unwrap();
+    wait_until("the batch", || running.counters().batches == 1);
     running.handle.queue_update_unordered(reads(7, [Op::Get("a")])).unwrap();
     let sent = running.finish().sent();
     assert_eq!(

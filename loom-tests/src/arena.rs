@@ -26,7 +26,7 @@ fn serve(mut key: WorkerKey) {
 fn batch(owner: &mut Owner, arenas: &mut Arenas, number: u64) -> Option<usize> {
     let (lent, memory) = arenas.lend();
     let lines = memory.arena.fill(Slots::<Tracked>::lines(2, 2), |_| Line::default());
-    let (slots, mut taker) = Slots::new(lines, 2, 2);
+    let slots = Slots::new(lines, 2, 2);
     let job = |thread: usize| {
         let memory = lent.take(thread);
         let claim = slots.claim(thread).expect("the slots of this batch are all idle at first");
@@ -35,7 +35,7 @@ fn batch(owner: &mut Owner, arenas: &mut Arenas, number: u64) -> Option<usize> {
         claim.finish(result);
     };
     owner.run(&job, || {}).unwrap_or_else(|panic| resume_unwind(panic));
-    let mut take = |thread: usize| match taker.take(thread) {
+    let take = |thread: usize| match slots.take(thread) {
         Found::Done(result, _claim) => {
             assert_eq!(result.get(), number * 10 + thread as u64, "this batch's result");
             result.set(0);

@@ -4,7 +4,6 @@
 //! a walker that races with a claimer either gets the claim, or the result, or neither, and nothing is lost.
 
 use atlas_smr_execution::internals::raw::slots::{Found, Line, Slots};
-use atlas_smr_execution::internals::raw::try_lock::TryLock;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{Part, Tracked, run_model, scope};
@@ -15,11 +14,9 @@ fn claimed_once_taken_once() {
     run_model("slots::claimed_once_taken_once", 4, MARKS, |marks| {
         let mut result = Tracked::new(0);
         let mut lines = [Line::<Tracked>::default()];
-        let (slots, taker) = Slots::new(&mut lines, 1, 1);
-        // There is one taker, and whoever holds the lock has it.
-        let taker = TryLock::new(taker);
+        let slots = Slots::new(&mut lines, 1, 1);
         let (taken, claimed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let walk = || match taker.try_lock().map_or(Found::Claimed, |mut taker| taker.take(0)) {
+        let walk = || match slots.take(0) {
             Found::Idle(_claim) => drop(claimed.fetch_add(1, Ordering::Relaxed)),
             Found::Claimed => {}
             Found::Done(result, _claim) => {
@@ -61,16 +58,16 @@ fn neighbours_do_not_disturb_each_other() {
     run_model("slots::neighbours_do_not_disturb_each_other", 5, MARKS, |marks| {
         let mut results = [Tracked::new(0), Tracked::new(0)];
         let mut lines = [Line::<Tracked>::default()];
-        let (slots, mut taker) = Slots::new(&mut lines, 2, 2);
+        let slots = Slots::new(&mut lines, 2, 2);
         let [first, second] = &mut results;
         let other: Part<'_> = Box::new(|| run(&slots, 0, first));
         scope(vec![other], || {
             run(&slots, 1, second);
-            if let Found::Done(result, _claim) = taker.take(1) {
+            if let Found::Done(result, _claim) = slots.take(1) {
                 assert_eq!(result.get(), 2);
             }
             if slots.is_done(0) {
-                let Found::Done(result, _claim) = taker.take(0) else {
+                let Found::Done(result, _claim) = slots.take(0) else {
                     panic!("a result that was there is gone")
                 };
                 assert_eq!(result.get(), 1);

@@ -1,11 +1,12 @@
-//! Which way to run a batch: sequentially or ahead of turn, judged by what was faster lately.
+//! Which way to run a batch: sequentially or ahead of turn, and how, judged by what was faster lately.
 //!
 //! Batches are judged by size class (powers of two), because what pays at 4096 operations may cost at 16. For each class
-//! the governor keeps the time per operation of both ways, uses the better one, and now and then tries the other in a
+//! the governor keeps the time per operation of each way, uses the best one, and now and then tries another in a
 //! short burst. The first run of a burst does not count where it is short, because it pays for waking the workers. A
 //! burst is measured in time, not in operations, so that heavy operations are not tried for seconds. The pause until the
 //! next burst is a multiple of what the last one took, and doubles while bursts lose, so that together they cost less
-//! than one percent.
+//! than one percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share
+//! of units had to be replayed without them.
 //!
 //! The choice changes no result, so every replica makes its own.
 
@@ -13,16 +14,39 @@ use std::time::Duration;
 
 use crate::retire::Counts;
 
-/// How to run one batch.
+/// A way to run a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plan {
+pub(crate) enum Way {
     /// One operation after the other.
     Sequential,
-    /// Ahead of turn, taking this many positions at once.
-    Speculate {
-        /// Positions that a thread takes at once.
-        chunk: usize,
-    },
+    /// Ahead of turn, in chunks, each unit on one moment.
+    OneMoment,
+    /// Ahead of turn, in chunks, each unit on the newest values, retired or not.
+    Forwarding,
+    /// Ahead of turn, each operation when the keys that it will probably touch are free; on the newest values, where that is
+    /// allowed.
+    ByHints,
+}
+
+impl Way {
+    const ALL: [Way; 4] = [Way::Sequential, Way::OneMoment, Way::Forwarding, Way::ByHints];
+}
+
+/// Which of the ways that need the application's consent it gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Consent {
+    pub(crate) forwarding: bool,
+    pub(crate) hints: bool,
+}
+
+/// How to run one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) way: Way,
+    /// Positions that a thread takes at once.
+    pub(crate) chunk: usize,
+    /// Let idle threads run stale units again.
+    pub(crate) again: bool,
 }
 
 /// Operations that a thread takes at once should be worth about this much.
@@ -38,6 +62,8 @@ const FIRST_PAUSE: f64 = 32.0;
 const LONGEST_PAUSE: f64 = 512.0;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
+/// From this share of replayed units on, it is worth a thought how to avoid them.
+const CONTENDED: f64 = 0.03;
 /// The weight of the newest measurement.
 const WEIGHT: f64 = 0.25;
 
@@ -53,6 +79,7 @@ impl Average {
 
 #[derive(Clone, Copy, Debug)]
 struct Burst {
+    way: Way,
     /// A short first run is not counted.
     warm: bool,
     total_ns: f64,
@@ -61,15 +88,20 @@ struct Burst {
 }
 
 impl Burst {
-    const BEGIN: Burst = Burst { warm: false, total_ns: 0.0, counted_ns: 0.0, operations: 0.0 };
+    fn begin(way: Way) -> Burst {
+        Burst { way, warm: false, total_ns: 0.0, counted_ns: 0.0, operations: 0.0 }
+    }
 }
 
 /// What is known of one size class.
 #[derive(Clone, Copy, Debug)]
 struct Class {
-    sequential: Average,
-    speculative: Average,
-    speculates: bool,
+    /// Time per operation by way.
+    cost: [Average; Way::ALL.len()],
+    /// The share of units that had to be replayed, by way.
+    replayed: [Average; Way::ALL.len()],
+    in_use: Way,
+    last_tried: Way,
     burst: Option<Burst>,
     until_burst_ns: f64,
     pause: f64,
@@ -78,9 +110,10 @@ struct Class {
 impl Default for Class {
     fn default() -> Self {
         Class {
-            sequential: Average::default(),
-            speculative: Average::default(),
-            speculates: false,
+            cost: Default::default(),
+            replayed: Default::default(),
+            in_use: Way::Sequential,
+            last_tried: Way::Sequential,
             burst: None,
             until_burst_ns: 0.0,
             pause: FIRST_PAUSE,
@@ -93,63 +126,70 @@ impl Default for Class {
 pub(crate) struct Governor {
     classes: [Class; 32],
     threads: usize,
-    /// The share of units that had to be replayed.
-    replayed: Average,
+    consent: Consent,
 }
 
 impl Governor {
     /// For an engine with this many threads.
-    pub(crate) fn new(threads: usize) -> Self {
-        Governor { classes: [Class::default(); 32], threads, replayed: Average::default() }
+    pub(crate) fn new(threads: usize, consent: Consent) -> Self {
+        Governor { classes: [Class::default(); 32], threads, consent }
     }
 
     /// How to run a batch of `len` operations.
     pub(crate) fn plan(&mut self, len: usize) -> Plan {
+        let way = self.way(len);
+        self.plan_by(way, len)
+    }
+
+    /// How to run a batch of `len` operations in a given way.
+    pub(crate) fn plan_by(&self, way: Way, len: usize) -> Plan {
+        // With two threads there is nobody to spare.
+        let again = self.threads > 2 && self.classes[size_class(len)].is_contended();
+        Plan { way, chunk: self.chunk(way, len), again }
+    }
+
+    fn way(&mut self, len: usize) -> Way {
         if len < 2 || self.threads < 2 {
-            return Plan::Sequential;
+            return Way::Sequential;
         }
         let class = &mut self.classes[size_class(len)];
-        let Some(per_operation) = class.sequential.0 else {
-            return Plan::Sequential;
+        let Some(per_operation) = class.cost[Way::Sequential as usize].0 else {
+            return Way::Sequential;
         };
         if per_operation * (len as f64) < WORTH_SPREADING_NS {
-            return Plan::Sequential;
+            return Way::Sequential;
         }
         if class.burst.is_none() && class.until_burst_ns <= 0.0 {
-            class.burst = Some(Burst::BEGIN);
+            class.last_tried = class.next_to_try(self.consent);
+            class.burst = Some(Burst::begin(class.last_tried));
         }
-        if class.speculates != class.burst.is_some() {
-            Plan::Speculate { chunk: self.chunk(len) }
-        } else {
-            Plan::Sequential
-        }
+        class.burst.map_or(class.in_use, |burst| burst.way)
     }
 
     /// How many of `len` positions a thread should take at once.
-    pub(crate) fn chunk(&self, len: usize) -> usize {
+    fn chunk(&self, way: Way, len: usize) -> usize {
         let class = &self.classes[size_class(len)];
         // Without a sequential measurement, the threads' common time tells an upper bound.
-        let together = class.speculative.0.map(|ns| ns * self.threads as f64);
-        let per_operation = class.sequential.0.or(together).unwrap_or(CHUNK_NS).max(1.0);
-        let calm = (1.0 - 4.0 * self.replayed.0.unwrap_or(0.0)).max(0.0);
+        let together = class.cost[way as usize].0.map(|ns| ns * self.threads as f64);
+        let per_operation = class.cost[Way::Sequential as usize].0.or(together).unwrap_or(CHUNK_NS).max(1.0);
+        let calm = (1.0 - 4.0 * class.replayed[way as usize].0.unwrap_or(0.0)).max(0.0);
         let share = len.div_ceil(4 * self.threads);
         ((CHUNK_NS / per_operation * calm) as usize).min(MAX_CHUNK).min(share).max(1)
     }
 
-    /// Takes in how a batch of `len` operations that ran by `plan` went.
-    pub(crate) fn record(&mut self, len: usize, plan: Plan, took: Duration, counts: Counts) {
+    /// Takes in how a batch of `len` operations that ran in `way` went.
+    pub(crate) fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts) {
         if len == 0 {
             return;
         }
         let took_ns = took.as_nanos() as f64;
-        let speculated = plan != Plan::Sequential;
-        if speculated && counts.speculations > 0 {
-            self.replayed.add(counts.replays as f64 / counts.speculations as f64);
-        }
         let class = &mut self.classes[size_class(len)];
+        if counts.speculations > 0 {
+            class.replayed[way as usize].add(counts.replays as f64 / counts.speculations as f64);
+        }
         class.until_burst_ns -= took_ns;
         match &mut class.burst {
-            Some(burst) if speculated != class.speculates => {
+            Some(burst) if burst.way == way => {
                 burst.total_ns += took_ns;
                 if burst.warm || took_ns >= BURST_NS {
                     burst.counted_ns += took_ns;
@@ -161,24 +201,36 @@ impl Governor {
                     class.end_burst(burst);
                 }
             }
-            _ => class.average(speculated).add(took_ns / len as f64),
+            _ => class.cost[way as usize].add(took_ns / len as f64),
         }
     }
 }
 
 impl Class {
-    fn average(&mut self, speculated: bool) -> &mut Average {
-        if speculated { &mut self.speculative } else { &mut self.sequential }
+    /// True if many units had to be replayed that ran on one moment.
+    fn is_contended(&self) -> bool {
+        self.replayed[Way::OneMoment as usize].0.is_some_and(|share| share >= CONTENDED)
+    }
+
+    /// The way to try next: after the last one tried, and not the one in use.
+    fn next_to_try(&self, consent: Consent) -> Way {
+        let worth = |way: Way| match way {
+            Way::Sequential | Way::OneMoment => true,
+            Way::Forwarding => consent.forwarding && self.is_contended(),
+            Way::ByHints => consent.hints && self.is_contended(),
+        };
+        let mut others = Way::ALL.iter().cycle().skip(self.last_tried as usize + 1);
+        *others.find(|&&way| way != self.in_use && worth(way)).expect("of the first two, one is not in use")
     }
 
     /// Compares what a burst measured with the way in use.
     fn end_burst(&mut self, burst: Burst) {
         self.burst = None;
         let per_operation = burst.counted_ns / burst.operations;
-        self.average(!self.speculates).0 = Some(per_operation);
-        let in_use = self.average(self.speculates).0.unwrap_or(f64::INFINITY);
+        self.cost[burst.way as usize].0 = Some(per_operation);
+        let in_use = self.cost[self.in_use as usize].0.unwrap_or(f64::INFINITY);
         if per_operation < in_use * BETTER {
-            self.speculates = !self.speculates;
+            self.in_use = burst.way;
             self.pause = FIRST_PAUSE;
         } else {
             self.pause = (self.pause * 2.0).min(LONGEST_PAUSE);
@@ -198,14 +250,14 @@ mod tests {
     /// Runs batches of `len` through a governor whose two ways take the given times, and returns how much longer all
     /// took than the better way would have.
     fn excess(len: usize, batches: usize, sequential_ns: f64, speculative_ns: f64) -> f64 {
-        let mut governor = Governor::new(2);
+        let mut governor = Governor::new(2, Consent::default());
         let mut total = 0.0;
         for _ in 0..batches {
             let plan = governor.plan(len);
-            let per_operation = if plan == Plan::Sequential { sequential_ns } else { speculative_ns };
+            let per_operation = if plan.way == Way::Sequential { sequential_ns } else { speculative_ns };
             let took = per_operation * len as f64;
             total += took;
-            governor.record(len, plan, Duration::from_nanos(took as u64), Counts::default());
+            governor.record(len, plan.way, Duration::from_nanos(took as u64), Counts::default());
         }
         total / (batches as f64 * len as f64 * sequential_ns.min(speculative_ns))
     }
@@ -225,37 +277,63 @@ mod tests {
 
     #[test]
     fn it_recovers_when_the_load_changes() {
-        let mut governor = Governor::new(2);
+        let mut governor = Governor::new(2, Consent::default());
         let mut speculated = [0usize; 2];
         for batch in 0..4000 {
             let contended = batch < 2000;
             let plan = governor.plan(128);
             let speculative_ns = if contended { 1300.0 } else { 600.0 };
-            let ns = if plan == Plan::Sequential { 1000.0 } else { speculative_ns };
-            speculated[usize::from(!contended)] += usize::from(plan != Plan::Sequential);
-            governor.record(128, plan, Duration::from_nanos((ns * 128.0) as u64), Counts::default());
+            let ns = if plan.way == Way::Sequential { 1000.0 } else { speculative_ns };
+            speculated[usize::from(!contended)] += usize::from(plan.way != Way::Sequential);
+            governor.record(128, plan.way, Duration::from_nanos((ns * 128.0) as u64), Counts::default());
         }
         assert!(speculated[0] < 100 && speculated[1] > 1000, "{speculated:?}");
     }
 
+    /// Runs 3000 batches whose ways take the given times, with this share of replays on one moment; returns how often each
+    /// way was taken.
+    fn ways(consent: Consent, ns: [f64; 4], replays: u64) -> [usize; 4] {
+        let mut governor = Governor::new(2, consent);
+        let mut taken = [0; 4];
+        for _ in 0..3000 {
+            let way = governor.plan(128).way;
+            taken[way as usize] += 1;
+            let replays = if way == Way::OneMoment { replays } else { 0 };
+            let counts = Counts { speculations: 100, replays, ..Counts::default() };
+            governor.record(128, way, Duration::from_nanos((ns[way as usize] * 128.0) as u64), counts);
+        }
+        taken
+    }
+
+    #[test]
+    fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_collides() {
+        let all = Consent { forwarding: true, hints: true };
+        assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0], 30)[3] > 2000);
+        assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0], 30)[2] > 2000);
+        assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0], 30)[2..], [0, 0]);
+        assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0], 1)[2..], [0, 0]);
+        let [sequential, _, forwarding, by_hints] = ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0], 30);
+        assert!(sequential > 2700 && forwarding > 0 && by_hints > 0, "{sequential} {forwarding} {by_hints}");
+    }
+
     #[test]
     fn tiny_batches_and_single_threads_stay_sequential() {
-        let mut governor = Governor::new(2);
-        governor.record(16, Plan::Sequential, Duration::from_nanos(800), Counts::default());
-        assert_eq!(governor.plan(16), Plan::Sequential);
-        assert_eq!(governor.plan(1), Plan::Sequential);
-        let mut alone = Governor::new(1);
-        alone.record(1000, Plan::Sequential, Duration::from_millis(10), Counts::default());
-        assert_eq!(alone.plan(1000), Plan::Sequential);
+        let mut governor = Governor::new(2, Consent::default());
+        governor.record(16, Way::Sequential, Duration::from_nanos(800), Counts::default());
+        assert_eq!(governor.plan(16).way, Way::Sequential);
+        assert_eq!(governor.plan(1).way, Way::Sequential);
+        let mut alone = Governor::new(1, Consent::default());
+        alone.record(1000, Way::Sequential, Duration::from_millis(10), Counts::default());
+        assert_eq!(alone.plan(1000).way, Way::Sequential);
     }
 
     #[test]
     fn chunks_shrink_with_cost_and_with_replays() {
-        let mut governor = Governor::new(2);
-        governor.record(1024, Plan::Sequential, Duration::from_micros(1024), Counts::default());
-        assert_eq!(governor.chunk(1024), 4);
+        let mut governor = Governor::new(2, Consent::default());
+        governor.record(1024, Way::Sequential, Duration::from_micros(1024), Counts::default());
+        assert_eq!(governor.chunk(Way::OneMoment, 1024), 4);
         let replays = Counts { speculations: 100, replays: 30, ..Counts::default() };
-        governor.record(1024, Plan::Speculate { chunk: 4 }, Duration::from_micros(600), replays);
-        assert_eq!(governor.chunk(1024), 1);
+        governor.record(1024, Way::OneMoment, Duration::from_micros(600), replays);
+        assert_eq!(governor.chunk(Way::OneMoment, 1024), 1);
     }
 }

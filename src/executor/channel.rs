@@ -91,6 +91,14 @@ impl Life {
         self.status().failure.clone()
     }
 
+    /// Why this executor ended, for whoever finds a thread of it gone at batch `batch`.
+    pub(crate) fn cause(&self, batch: SeqNo) -> Failure {
+        self.failure().unwrap_or_else(|| Failure::Internal {
+            batch,
+            message: Arc::from("a thread of the executor ended without a cause"),
+        })
+    }
+
     pub(crate) fn end(&self) {
         let mut status = self.status();
         status.end = Some(ExecutorEnd { last_executed: status.last_executed });

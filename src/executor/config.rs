@@ -22,8 +22,11 @@ pub enum ExecutionMode {
     /// Whatever was faster lately for batches of this size. The choice never changes a result.
     #[default]
     Adaptive,
-    /// Always; for tests and measurements.
+    /// Always, in chunks; for tests and measurements.
     Speculate,
+    /// Always, each operation when the keys of its [hints](crate::app::ScalableApp::hints) are free; for tests and
+    /// measurements.
+    SpeculateByHints,
     /// Never.
     Sequential,
 }
@@ -56,6 +59,8 @@ pub struct ExecutorConfig {
     /// Let operations read the values of finished operations that have not retired yet, if the application
     /// [allows it](crate::app::ScalableApp::FORWARDING).
     pub forwarding: bool,
+    /// Use the application's [hints](crate::app::ScalableApp::hints), if it has any, where that was faster lately.
+    pub hints: bool,
     /// How many calls of its state an operation may make ahead of its turn. Beyond that it is abandoned, and runs again at
     /// its turn, where nothing bounds it.
     pub step_budget: u32,
@@ -79,6 +84,7 @@ impl Default for ExecutorConfig {
             window: 4096,
             chunk: None,
             forwarding: true,
+            hints: true,
             step_budget: 1 << 16,
             shutdown_grace: Duration::from_secs(1),
             name: "atlas".to_owned(),

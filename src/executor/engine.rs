@@ -6,6 +6,7 @@ use crate::batch::{UnorderedBatch, UpdateBatch};
 use crate::error::{Failure, InitError};
 use crate::metrics::Metrics;
 use crate::reply::BatchReplies;
+use crate::schedule::Aside;
 use crate::sync::Arc;
 
 /// Executes batches on a state. Implemented by [`Sequential`](super::sequential::Sequential) and
@@ -20,11 +21,15 @@ pub trait Engine<A: Application<S>, S>: Send + Sized + 'static {
     fn enter(&mut self) {}
 
     /// Executes an ordered batch: state and replies equal those of the loop over `Application::update`.
+    ///
+    /// `aside` may be called now and then on the executor's thread, with the state before the batch, for what can be done
+    /// beside it.
     fn execute(
         &mut self,
         app: &A,
         state: &mut S,
         batch: UpdateBatch<Request<A, S>>,
+        aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure>;
 
     /// Answers read-only requests in their order.

@@ -86,7 +86,8 @@ impl<O> ExecutorHandle<O> {
     }
 
     queueing! {
-        /// Queues read-only requests.
+        /// Queues read-only requests. They see the state before or after a batch, never inside one. Requests that are
+        /// queued behind a batch may be answered before it, on the state before it: wait for its replies to see it.
         queue_update_unordered, try_queue_update_unordered, requests: UnorderedBatch<O>,
         ExecutionRequest::ExecuteUnordered(requests), ExecutionRequest::ExecuteUnordered(requests) => requests
     }

@@ -1,6 +1,7 @@
 //! The four executors: two engines times two ways for a state to travel, and one loop for all.
 
 mod adaptive;
+mod beside;
 mod channel;
 mod checkpoint;
 mod config;

@@ -9,6 +9,7 @@ use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
 use crate::error::{Failure, InitError, panic_message};
 use crate::metrics::{Counter, Metrics};
 use crate::reply::BatchReplies;
+use crate::schedule::Aside;
 use crate::sync::Arc;
 
 /// Runs whole batches through the application's own batch methods.
@@ -29,6 +30,7 @@ where
         app: &A,
         state: &mut S,
         batch: UpdateBatch<Request<A, S>>,
+        _: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
         self.metrics.add(Counter::sequential_batches, 1);
         update_in_place(app, state, batch)

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crossbeam::channel::{Sender, TryRecvError, select};
 
+use super::beside::Beside;
 use super::channel::{ChannelSyncRx, Life};
 use super::checkpoint::Checkpoints;
 use super::engine::Engine;
@@ -112,10 +113,7 @@ where
 
     /// Why another thread ended this executor.
     pub(super) fn cause(&self) -> Failure {
-        self.life.failure().unwrap_or_else(|| Failure::Internal {
-            batch: self.current,
-            message: Arc::from("a thread of the executor ended without a cause"),
-        })
+        self.life.cause(self.current)
     }
 
     /// The initial requests are one batch whose number is taken already, and nobody waits for its replies.
@@ -169,7 +167,12 @@ where
         let (seq, operations) = (batch.sequence_number(), batch.len());
         self.current = seq;
         let start = Instant::now();
-        let replies = self.engine.execute(&self.app, &mut self.state, batch)?;
+        let Executor { engine, app, state, work, deferred, replies, life, .. } = self;
+        let mut beside = Beside { app, work, deferred, replies, life, seq, failure: None };
+        let replies = engine.execute(app, state, batch, &mut |state| beside.look(state))?;
+        if let Some(failure) = beside.failure {
+            return Err(failure);
+        }
         let metrics = &self.life.metrics;
         let end = metrics.record_since(Timer::Execution, start);
         if let Some(decided) = decided {

@@ -6,10 +6,9 @@
 //! IDLE --claim--> CLAIMED --finish(&mut T)--> DONE(&mut T) --take--> CLAIMED
 //! ```
 //!
-//! `claim` succeeds for one thread; a claim ends by `finish`, or stays for ever (the result was used on the spot). `take`
-//! is the right of whoever holds the one [`Taker`], so it needs no exchange where there is a result: a `&mut T` put in by
-//! `finish` comes out of one `take`, it is moved, not shared. Dropping the slots leaves the results where they are, in
-//! their arena.
+//! `claim` and `take` succeed for one thread each; a claim ends by `finish`, or stays for ever (the result was used on
+//! the spot). A `&mut T` put in by `finish` comes out of one `take`, so it is moved, not shared. Dropping the slots
+//! leaves the results where they are, in their arena.
 
 use std::marker::PhantomData;
 use std::ptr;
@@ -28,7 +27,7 @@ impl<T> Default for Line<T> {
     }
 }
 
-/// The words of a batch's positions. A handle: copies share the words.
+/// The words of a batch's positions.
 ///
 /// Positions that a thread takes together share a line, and up to eight, no others do.
 pub struct Slots<'a, T> {
@@ -41,27 +40,20 @@ pub struct Slots<'a, T> {
 
 // SAFETY: a slot moves a `&'a mut T` from one thread to another, which `T: Send` allows; nothing is shared.
 unsafe impl<T: Send> Sync for Slots<'_, T> {}
-// SAFETY: as above; a handle owns nothing.
-unsafe impl<T: Send> Send for Slots<'_, T> {}
-
-/// The right to take results. There is one per [`Slots`], and it is not `Clone`.
-pub struct Taker<'a, T> {
-    slots: Slots<'a, T>,
-}
 
 /// What was found in a slot.
-pub enum Found<'a, T> {
+pub enum Found<'s, 'a, T> {
     /// Nobody had started it; now this thread has.
-    Idle(Claim<'a, T>),
+    Idle(Claim<'s, 'a, T>),
     /// Somebody is running it, or has taken it.
     Claimed,
     /// It was run; the result is this thread's now, and so is the claim.
-    Done(&'a mut T, Claim<'a, T>),
+    Done(&'a mut T, Claim<'s, 'a, T>),
 }
 
 /// The right to finish one position. Not `Clone`.
-pub struct Claim<'a, T> {
-    word: &'a AtomicPtr<T>,
+pub struct Claim<'s, 'a, T> {
+    word: &'s AtomicPtr<T>,
     _results: PhantomData<&'a mut T>,
 }
 
@@ -85,14 +77,13 @@ impl<'a, T> Slots<'a, T> {
     /// # Panics
     ///
     /// If there are fewer than [`lines`](Slots::lines), or `T` could lie at address 1 (alignment 1).
-    pub fn new(lines: &'a mut [Line<T>], len: usize, chunk: usize) -> (Self, Taker<'a, T>) {
+    pub fn new(lines: &'a mut [Line<T>], len: usize, chunk: usize) -> Self {
         assert!(align_of::<T>() > 1, "address 1 must not be a result's");
         assert!(lines.len() >= Self::lines(len, chunk), "a word for each position");
-        let slots = |lines| Slots { lines, len, shift: shift(chunk), _results: PhantomData };
-        let lines = &*lines;
-        (slots(lines), Taker { slots: slots(lines) })
+        Slots { lines, len, shift: shift(chunk), _results: PhantomData }
     }
 
+    #[inline]
     fn word(&self, position: usize) -> &'a AtomicPtr<T> {
         &self.lines[position >> self.shift].words[position & ((1 << self.shift) - 1)]
     }
@@ -104,7 +95,7 @@ impl<'a, T> Slots<'a, T> {
 
     /// Claims `position` if nobody has.
     #[inline]
-    pub fn claim(&self, position: usize) -> Option<Claim<'a, T>> {
+    pub fn claim(&self, position: usize) -> Option<Claim<'_, 'a, T>> {
         let word = self.word(position);
         // Relaxed: a claim carries no data; uniqueness is the exchange's. The unit's inputs were published by the
         // gate (request, state) and by the frontier (overlay).
@@ -120,36 +111,51 @@ impl<'a, T> Slots<'a, T> {
         let word = self.word(position).load(Ordering::Relaxed);
         !word.is_null() && word != claimed()
     }
-}
 
-impl<'a, T> Taker<'a, T> {
+    /// True if nobody has started `position`.
+    #[inline]
+    pub fn is_idle(&self, position: usize) -> bool {
+        // Relaxed: a hint; `claim` decides.
+        self.word(position).load(Ordering::Relaxed).is_null()
+    }
+
+    /// Takes the result of `position`, if there is one.
+    #[inline]
+    pub fn take_done(&self, position: usize) -> Option<(&'a mut T, Claim<'_, 'a, T>)> {
+        match self.is_done(position).then(|| self.take(position))? {
+            Found::Done(result, claim) => Some((result, claim)),
+            // A result does not become idle again.
+            Found::Idle(_) | Found::Claimed => None,
+        }
+    }
+
     /// Takes the result of `position` if there is one, or claims it if nobody has started it.
     #[inline]
-    pub fn take(&mut self, position: usize) -> Found<'a, T> {
-        let word = self.slots.word(position);
-        // Acquire: pairs with `finish`, so that the result and all it refers to are visible. A result that arrives right
-        // after this load is found by the caller's re-check (`retire.rs`, step R4).
-        let seen = word.load(Ordering::Acquire);
+    pub fn take(&self, position: usize) -> Found<'_, 'a, T> {
+        let word = self.word(position);
+        // Relaxed: leaves the word's cache line to the thread that is running the unit. A result that arrives right after
+        // this load is found by the caller's re-check (`retire.rs`, step R4).
+        let seen = word.load(Ordering::Relaxed);
         if seen == claimed() {
             return Found::Claimed;
         }
+        // Acquire: pairs with `finish`, so that the result and all it refers to are visible. It fails only if somebody
+        // has claimed the position since.
+        let Ok(seen) = word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed) else {
+            return Found::Claimed;
+        };
+        let claim = Claim { word, _results: PhantomData };
         if seen.is_null() {
-            return match self.slots.claim(position) {
-                Some(claim) => Found::Idle(claim),
-                None => Found::Claimed,
-            };
+            return Found::Idle(claim);
         }
-        // Relaxed: nobody but the one taker touches a word that holds a result, and what it took carries no data for
-        // others.
-        word.store(claimed(), Ordering::Relaxed);
-        // SAFETY: `seen` was made from a `&'a mut T` by `finish`, and only this taker takes results out, each once, so
-        // this is the only reference to it.
+        // SAFETY: `seen` was made from a `&'a mut T` by `finish`, and the exchange took it out, so this is the only
+        // reference to it.
         let result = unsafe { &mut *seen };
-        Found::Done(result, Claim { word, _results: PhantomData })
+        Found::Done(result, claim)
     }
 }
 
-impl<'a, T> Claim<'a, T> {
+impl<'a, T> Claim<'_, 'a, T> {
     /// Hands the result to whoever takes it.
     #[inline]
     pub fn finish(self, result: &'a mut T) {
@@ -166,18 +172,18 @@ mod tests {
     fn a_position_is_claimed_once_and_its_result_taken_once() {
         let mut lines = [Line::default()];
         let mut result = 7u64;
-        let (slots, mut taker) = Slots::new(&mut lines, 2, 3);
+        let slots = Slots::new(&mut lines, 2, 3);
         let claim = slots.claim(0).expect("idle");
         assert!(slots.claim(0).is_none());
-        assert!(matches!(taker.take(0), Found::Claimed));
+        assert!(matches!(slots.take(0), Found::Claimed));
         assert!(!slots.is_done(0));
         claim.finish(&mut result);
         assert!(slots.is_done(0));
         assert!(slots.claim(0).is_none());
-        let Found::Done(taken, _claim) = taker.take(0) else { panic!("done") };
+        let Found::Done(taken, _claim) = slots.take(0) else { panic!("done") };
         assert_eq!(*taken, 7);
-        assert!(matches!(taker.take(0), Found::Claimed));
-        assert!(matches!(taker.take(1), Found::Idle(_)));
+        assert!(matches!(slots.take(0), Found::Claimed));
+        assert!(matches!(slots.take(1), Found::Idle(_)));
         assert!(slots.claim(1).is_none());
     }
 
@@ -187,7 +193,7 @@ mod tests {
             for len in [1, 7, 8, 9, 100] {
                 let mut lines: Vec<Line<u64>> = Vec::new();
                 lines.resize_with(Slots::<u64>::lines(len, chunk), Line::default);
-                let (slots, _taker) = Slots::new(&mut lines, len, chunk);
+                let slots = Slots::new(&mut lines, len, chunk);
                 assert!((0..len).all(|position| slots.claim(position).is_some()));
                 assert!((0..len).all(|position| slots.claim(position).is_none()));
             }

@@ -8,9 +8,10 @@ use std::ops::Range;
 
 use crate::raw::pending::Pending;
 use crate::raw::table::Reader;
+use crate::unit::set::Fingerprinted;
 use crate::unit::version::Version;
 use crate::unit::writes::{Kind, Record, WriteSet};
-use crate::unit::{Versions, writes};
+use crate::unit::{Outcome, Versions};
 
 /// How many unretired writes of a bucket a reader looks at; beyond that it takes the retired value.
 const LOOKS: usize = 16;
@@ -20,7 +21,7 @@ const LOOKS: usize = 16;
 pub struct Stamps<'b> {
     pub(super) table: Reader<'b, Version<'b>>,
     /// The writes of finished units, where units may read them.
-    pub(super) pending: Option<Pending<'b, writes::Record<'b>>>,
+    pub(super) pending: Option<Pending<'b, Record<'b>>>,
 }
 
 impl<'b> Stamps<'b> {
@@ -30,6 +31,41 @@ impl<'b> Stamps<'b> {
         if let Some(pending) = &self.pending {
             writes.iter().for_each(|record| pending.push(record.fingerprint, record));
         }
+    }
+}
+
+impl<'b> Stamps<'b> {
+    /// True if the unit at `position`, which has not retired, would see something else now. A guess, by fingerprints
+    /// alone; retirement decides.
+    pub fn is_stale(&self, outcome: &Outcome<'b>, position: u32) -> bool {
+        outcome.reads.iter().any(|read| {
+            let fingerprint = read.fingerprint();
+            let newest = self.newest(fingerprint);
+            if !self.forwards() {
+                return newest.is_some_and(|version| version.position >= outcome.snapshot);
+            }
+            let after = newest.map_or(0, |version| version.position + 1);
+            let pending = self.last_pending(fingerprint, after..position, |_| true);
+            !read.saw(pending.or(newest.map(|version| version.record)))
+        })
+    }
+
+    /// The record of the last position in `range` that `is_it` accepts, among those lately finished.
+    #[inline]
+    fn last_pending(
+        &self,
+        fingerprint: u64,
+        range: Range<u32>,
+        is_it: impl Fn(&Record<'b>) -> bool,
+    ) -> Option<&'b Record<'b>> {
+        let pending = self.pending.as_ref()?.newest(fingerprint).take(LOOKS);
+        let fits = |record: &&Record<'b>| {
+            record.fingerprint == fingerprint && range.contains(&record.position) && is_it(record)
+        };
+        // Of several runs of one unit the newest comes first, and is kept.
+        pending
+            .filter(fits)
+            .reduce(|last, record| if record.position > last.position { record } else { last })
     }
 }
 
@@ -51,12 +87,7 @@ impl<'b> Versions<'b> for Stamps<'b> {
         key: &[u8],
         range: Range<u32>,
     ) -> Option<&'b Record<'b>> {
-        let pending = self.pending.as_ref()?.newest(fingerprint).take(LOOKS);
-        let fits = |record: &&Record<'b>| range.contains(&record.position) && record.is_of(column, key);
-        // Of several runs of one unit the newest comes first, and `max_by_key` would take the last.
-        let last = pending
-            .filter(fits)
-            .reduce(|best, record| if record.position > best.position { record } else { best })?;
+        let last = self.last_pending(fingerprint, range, |record| record.is_of(column, key))?;
         // An operand is not a value; what it is merged into is known when it retires.
         (last.kind() != Kind::Operand).then_some(last)
     }

@@ -105,11 +105,14 @@ pub struct Outcome<'b> {
     pub writes: WriteSet<'b>,
     /// The moment that was observed: the state after so many operations.
     pub snapshot: u32,
+    /// How often the unit was run before.
+    pub runs: u32,
 }
 
 impl Outcome<'_> {
-    /// As if nothing had been run.
+    /// Forgets what was observed and written.
     pub fn clear(&mut self) {
+        self.runs += 1;
         self.reads.clear();
         self.writes.clear();
     }

@@ -1,5 +1,6 @@
 //! Transfers between accounts, with a cost knob: few accounts conflict much, many hardly.
 
+use atlas_smr_execution::app::Hints;
 use atlas_smr_execution::batch::UpdateBatch;
 use atlas_smr_execution::state::CRUDState;
 use rand::{RngExt, SeedableRng};
@@ -69,6 +70,16 @@ impl Logic for TransferLogic {
         state.put(ACCOUNTS, &from, &(payer - moved).to_le_bytes());
         state.put(ACCOUNTS, &to, &payee.wrapping_add(moved).to_le_bytes());
         payer - moved
+    }
+
+    const HINTS: bool = true;
+
+    fn hints(&self, request: &TransferRequest, hints: &mut impl Hints) {
+        for account in [request.from, request.to] {
+            let account = key(account.into());
+            hints.reads(ACCOUNTS, &account);
+            hints.writes(ACCOUNTS, &account);
+        }
     }
 
     fn query(&self, state: &impl CRUDState, request: &TransferRequest) -> u64 {

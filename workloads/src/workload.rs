@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use atlas_smr_execution::app::{Application, ApplicationData, ScalableApp};
+use atlas_smr_execution::app::{Application, ApplicationData, Hints, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, SeqNo, Update, UpdateBatch};
 use atlas_smr_execution::error::BoxError;
 use atlas_smr_execution::state::{CRUDState, MergeOperator};
@@ -16,6 +16,14 @@ pub trait Logic: Clone + Send + Sync + 'static {
 
     /// Executes one operation. The sequential path and the speculative one both run this very body.
     fn execute(&self, state: &mut impl CRUDState, request: &Self::Request) -> u64;
+
+    /// Does [`hints`](Logic::hints) name anything?
+    const HINTS: bool = false;
+
+    /// Names keys that the operation will probably touch.
+    fn hints(&self, request: &Self::Request, hints: &mut impl Hints) {
+        let _ = (request, hints);
+    }
 
     /// Answers `request` read-only: from what the operation would read first.
     fn query(&self, state: &impl CRUDState, request: &Self::Request) -> u64;
@@ -145,6 +153,12 @@ impl<S: CRUDState, L: Logic> Application<S> for Service<L> {
 impl<S: CRUDState, L: Logic> ScalableApp<S> for Service<L> {
     // Straight lines and bounded loops, all of them: they end on any values.
     const FORWARDING: bool = true;
+
+    const HINTS: bool = L::HINTS;
+
+    fn hints(&self, request: &L::Request, hints: &mut impl Hints) {
+        self.0.hints(request, hints);
+    }
 
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: L::Request) -> u64 {
         self.0.execute(state, &request)

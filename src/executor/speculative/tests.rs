@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::app::{Application, Hints};
 use crate::batch::NodeId;
 use crate::error::BoxError;
 
@@ -118,20 +119,32 @@ impl Application<Map> for Steps {
 
 impl ScalableApp<Map> for Steps {
     const FORWARDING: bool = true;
+    const HINTS: bool = true;
+
+    /// Right ones, missing ones and wrong ones, as the request's own numbers have it.
+    fn hints(&self, request: &Step, hints: &mut impl Hints) {
+        let column = |key: u8| COLUMNS[usize::from(key % 2)];
+        let Step { amount, from, to, .. } = *request;
+        if amount % 3 != 0 {
+            hints.reads(column(from), &[from]);
+        }
+        match amount % 5 {
+            0 => hints.writes(column(to), &[to]),
+            1 => hints.merges(column(to), &[to]),
+            2 => (0..amount).for_each(|key| hints.reads(column(key), &[key])),
+            3 => (0..amount).for_each(|key| hints.writes(column(key), &[key])),
+            _ => {}
+        }
+    }
 
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: Step) -> (u64, Option<Vec<u8>>) {
         step(state, &request)
     }
 }
 
-fn engine(threads: usize, mask: u64, forwarding: bool) -> Speculative<Steps, Map> {
-    let config = ExecutorConfig {
-        threads: Some(threads),
-        mode: ExecutionMode::Speculate,
-        pin: false,
-        forwarding,
-        ..ExecutorConfig::default()
-    };
+fn engine(threads: usize, mask: u64, mode: ExecutionMode, forwarding: bool) -> Speculative<Steps, Map> {
+    let config =
+        ExecutorConfig { threads: Some(threads), mode, pin: false, forwarding, ..ExecutorConfig::default() };
     let report = config.validate().expect("valid");
     let mut engine: Speculative<Steps, Map> =
         Engine::new(&config, &report, Arc::new(Metrics::new())).expect("threads");
@@ -167,19 +180,27 @@ fn batch(seq: u64, len: u64, keys: u64, work: u64, random: &mut Random) -> Updat
 }
 
 fn check(threads: usize, mask: u64, keys: u64, work: u64, rounds: u64) -> Counts {
-    check_reads(threads, mask, keys, work, rounds, false);
-    check_reads(threads, mask, keys, work, rounds, true)
+    let mut all = Counts::default();
+    for mode in [ExecutionMode::Speculate, ExecutionMode::SpeculateByHints] {
+        for forwarding in [false, true] {
+            let engine = engine(threads, mask, mode, forwarding);
+            let counts =
+                check_engine(engine, threads as u64 ^ (mask << 8) ^ (keys << 32), keys, work, rounds);
+            all.collisions += counts.collisions;
+            all.reruns += counts.reruns;
+        }
+    }
+    all
 }
 
-fn check_reads(threads: usize, mask: u64, keys: u64, work: u64, rounds: u64, forwarding: bool) -> Counts {
-    let mut engine = engine(threads, mask, forwarding);
-    let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (threads as u64) ^ (mask << 8) ^ (keys << 32) | 1);
+fn check_engine(mut engine: Speculative<Steps, Map>, seed: u64, keys: u64, work: u64, rounds: u64) -> Counts {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ seed | 1);
     let (mut state, mut expected_state) = (Map::default(), Map::default());
     for seq in 1..=rounds {
         let len = random.below(300);
         let batch = batch(seq, len, keys, work, &mut random);
         let expected = Steps.update_batch(&mut expected_state, batch.clone());
-        let replies = engine.execute(&Steps, &mut state, batch).expect("no failure");
+        let replies = engine.execute(&Steps, &mut state, batch, &mut |_| {}).expect("no failure");
         assert_eq!(replies, expected, "replies of batch {seq}");
         assert_eq!(state, expected_state, "state after batch {seq}");
     }
@@ -190,39 +211,43 @@ fn check_reads(threads: usize, mask: u64, keys: u64, work: u64, rounds: u64, for
         accepted: counters.accepted,
         replays: counters.replays,
         collisions: counters.collisions,
+        reruns: counters.reruns,
     }
 }
 
 #[test]
 fn equals_the_sequential_loop() {
-    let mut collisions = 0;
+    let (mut collisions, mut reruns) = (0, 0);
     for threads in [1, 2, 3, 8] {
         for keys in [2, 16, 200] {
             for work in [0, 2000] {
-                collisions += check(threads, u64::MAX, keys, work, 60).collisions;
+                let counts = check(threads, u64::MAX, keys, work, 30);
+                collisions += counts.collisions;
+                reruns += counts.reruns;
             }
         }
     }
     assert!(collisions > 0, "none of this tested a replay");
+    assert!(reruns > 0, "none of this ran a unit again before its turn");
 }
 
 #[test]
 fn keys_that_share_a_fingerprint_are_kept_apart() {
     for mask in [0, 1 << 40, 0xF << 30, 0xF] {
-        check(3, mask, 40, 500, 60);
+        check(3, mask, 40, 500, 30);
     }
 }
 
 #[test]
 fn an_epoch_wrap_changes_nothing() {
-    let mut engine = engine(2, u64::MAX, true);
+    let mut engine = engine(2, u64::MAX, ExecutionMode::Speculate, true);
     let mut random = Random(77);
     let (mut state, mut expected_state) = (Map::default(), Map::default());
     engine.table.skip_to_last_epoch();
     for seq in 1..=20 {
         let batch = batch(seq, 50, 10, 100, &mut random);
         let expected = Steps.update_batch(&mut expected_state, batch.clone());
-        assert_eq!(engine.execute(&Steps, &mut state, batch).expect("no failure"), expected);
+        assert_eq!(engine.execute(&Steps, &mut state, batch, &mut |_| {}).expect("no failure"), expected);
         assert_eq!(state, expected_state);
     }
 }

@@ -14,6 +14,7 @@ mod parse;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use atlas_smr_execution::app::Hints;
 use atlas_smr_execution::batch::UpdateBatch;
 use atlas_smr_execution::state::{CRUDState, MergeOperator};
 
@@ -204,6 +205,22 @@ impl Logic for TraceLogic {
             }
         }
         seen
+    }
+
+    const HINTS: bool = true;
+
+    /// Exact ones: the recording knows what was touched.
+    fn hints(&self, operation: &Arc<TraceOperation>, hints: &mut impl Hints) {
+        operation.reads.iter().for_each(|key| hints.reads(key.column.name(), &key.bytes));
+        operation.writes.iter().for_each(|key| hints.writes(key.column.name(), &key.bytes));
+        for change in &operation.balances {
+            if change.observed {
+                hints.reads(Column::Balance.name(), &change.account);
+                hints.writes(Column::Balance.name(), &change.account);
+            } else {
+                hints.merges(Column::Balance.name(), &change.account);
+            }
+        }
     }
 
     fn query(&self, state: &impl CRUDState, operation: &Arc<TraceOperation>) -> u64 {

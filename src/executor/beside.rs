@@ -1,0 +1,67 @@
+//! Unordered requests beside an ordered batch.
+//!
+//! While a batch runs ahead of turn, the state does not change: it is the state before the batch until the commit. So the
+//! executor's thread looks at its queue between chunks, answers the unordered requests that it finds there on that state,
+//! and defers all else, in order. An unordered request then sees the state before or after a batch, never inside one, and
+//! does not wait for a long batch. Whoever has the reply to an ordered operation and asks afterwards sees its effect: the
+//! reply left after the commit.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crossbeam::channel::Sender;
+
+use super::channel::{ChannelSyncRx, Life};
+use super::message::ExecutionRequest;
+use super::replier::Answers;
+use super::sequential::answer_in_place;
+use crate::app::{Application, Reply, Request};
+use crate::batch::{SeqNo, UnorderedBatch};
+use crate::error::Failure;
+use crate::metrics::{Counter, Timer};
+use crate::reply::RequestType;
+
+/// At most so many requests are taken out of the queue beside one batch and not executed: the queue is what bounds work.
+const DEFERRED: usize = 64;
+
+/// What the executor's thread needs for it, borrowed for the time of one batch.
+pub(super) struct Beside<'e, A: Application<S>, S> {
+    pub(super) app: &'e A,
+    pub(super) work: &'e ChannelSyncRx<ExecutionRequest<Request<A, S>>>,
+    pub(super) deferred: &'e mut VecDeque<ExecutionRequest<Request<A, S>>>,
+    pub(super) replies: &'e Sender<Answers<Reply<A, S>>>,
+    pub(super) life: &'e Life,
+    /// The batch.
+    pub(super) seq: SeqNo,
+    /// What ended it. The batch goes on, but its replies and its state never leave.
+    pub(super) failure: Option<Failure>,
+}
+
+impl<A: Application<S>, S> Beside<'_, A, S> {
+    /// Answers what has been asked since, on the state before the batch.
+    pub(super) fn look(&mut self, state: &S) {
+        while self.failure.is_none() && self.deferred.len() < DEFERRED {
+            match self.work.inner.try_recv() {
+                Ok(ExecutionRequest::ExecuteUnordered(batch)) => {
+                    self.failure = self.answer(state, batch).err();
+                }
+                Ok(request) => self.deferred.push_back(request),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn answer(&self, state: &S, batch: UnorderedBatch<Request<A, S>>) -> Result<(), Failure> {
+        let (requests, start) = (batch.len() as u64, Instant::now());
+        let replies = answer_in_place(self.app, state, batch)?;
+        let metrics = &self.life.metrics;
+        let executed = metrics.record_since(Timer::Unordered, start);
+        metrics.add(Counter::unordered_operations, requests);
+        metrics.add(Counter::unordered_beside, requests);
+        if replies.is_empty() {
+            return Ok(());
+        }
+        let answers = Answers { kind: RequestType::Unordered, replies, executed };
+        self.replies.send(answers).map_err(|_| self.life.cause(self.seq))
+    }
+}

@@ -1,0 +1,251 @@
+//! The parallel engine: operations run ahead of their turn on all threads, and retire in batch order.
+//!
+//! ```text
+//!   batch -> queue of chunks -> every thread: take a chunk, run its units on the newest retired prefix,
+//!            hand the results over, walk the frontier forward as far as possible (retire.rs)
+//!         -> all retired, all threads gone -> commit -> replies
+//! ```
+//!
+//! Batches for which that does not pay run in place, like the sequential engine's (adaptive.rs).
+
+mod unordered;
+
+#[cfg(test)]
+mod tests;
+
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::adaptive::{Consent, Governor, Plan, Way};
+use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
+use super::engine::Engine;
+use super::sequential::{answer_in_place, update_in_place};
+use crate::app::{Reply, Request, ScalableApp};
+use crate::arena::Arenas;
+use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
+use crate::commit::commit;
+use crate::error::{Failure, InitError, panic_message};
+use crate::metrics::{Counter, Metrics};
+use crate::pool::{Pool, PoolConfig};
+use crate::raw::gate::Payload;
+use crate::raw::slots::{Line, Slots};
+use crate::raw::table::Table;
+use crate::reply::BatchReplies;
+use crate::resolver;
+use crate::retire::{Counts, Finished, Retirement, Tail};
+use crate::schedule::hints::Planner;
+use crate::schedule::{Aside, BatchRun, Spread};
+use crate::state::CRUDState;
+use crate::sync::{Arc, Mutex};
+use crate::unit::{Fingerprints, Surroundings};
+
+/// Unordered requests worth less than this together are answered on the executor's thread.
+const WORTH_SPREADING: Duration = Duration::from_micros(4);
+
+/// The parallel engine of an executor.
+pub struct Speculative<A, S> {
+    pool: Pool,
+    arenas: Arenas,
+    table: Table,
+    fingerprints: Fingerprints,
+    governor: Governor,
+    planner: Planner,
+    mode: ExecutionMode,
+    window: usize,
+    consent: Consent,
+    steps: u32,
+    chunk: Option<usize>,
+    threads: usize,
+    /// What one unordered request lately took one thread.
+    unordered_cost: Duration,
+    metrics: Arc<Metrics>,
+    _types: PhantomData<fn(A, S)>,
+}
+
+impl<A, S> Engine<A, S> for Speculative<A, S>
+where
+    A: ScalableApp<S>,
+    S: CRUDState + Sync + 'static,
+{
+    fn new(config: &ExecutorConfig, report: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError> {
+        let pool = Pool::new(&PoolConfig {
+            threads: report.threads,
+            spin: config.spin,
+            pin: config.pin,
+            name: config.name.clone(),
+        })?;
+        let consent =
+            Consent { forwarding: A::FORWARDING && config.forwarding, hints: A::HINTS && config.hints };
+        Ok(Speculative {
+            pool,
+            arenas: Arenas::new(report.threads),
+            table: Table::new(),
+            fingerprints: Fingerprints::new(),
+            governor: Governor::new(report.threads, consent),
+            planner: Planner::default(),
+            mode: config.mode,
+            window: config.window,
+            consent,
+            steps: config.step_budget,
+            chunk: config.chunk,
+            threads: report.threads,
+            unordered_cost: Duration::from_nanos(200),
+            metrics,
+            _types: PhantomData,
+        })
+    }
+
+    fn enter(&mut self) {
+        self.pool.pin_caller();
+    }
+
+    fn execute(
+        &mut self,
+        app: &A,
+        state: &mut S,
+        batch: UpdateBatch<Request<A, S>>,
+        aside: Aside<'_, S>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
+        let len = batch.len();
+        let plan = match self.mode {
+            ExecutionMode::Speculate if self.consent.forwarding => {
+                self.governor.plan_by(Way::Forwarding, len)
+            }
+            ExecutionMode::Speculate => self.governor.plan_by(Way::OneMoment, len),
+            ExecutionMode::SpeculateByHints => self.governor.plan_by(Way::ByHints, len),
+            ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
+            ExecutionMode::Adaptive => self.governor.plan(len),
+        };
+        let start = Instant::now();
+        let (replies, counts) = match plan.way {
+            Way::Sequential => {
+                self.metrics.add(Counter::sequential_batches, 1);
+                if S::IN_PLACE {
+                    (update_in_place(app, state, batch)?, Counts::default())
+                } else {
+                    self.run(app, state, &batch, plan, aside)?
+                }
+            }
+            Way::OneMoment | Way::Forwarding => self.run(app, state, &batch, plan, aside)?,
+            Way::ByHints => {
+                self.metrics.add(Counter::hinted_batches, 1);
+                self.run(app, state, &batch, plan, aside)?
+            }
+        };
+        self.governor.record(len, plan.way, start.elapsed(), counts);
+        Ok(replies)
+    }
+
+    fn execute_unordered(
+        &mut self,
+        app: &A,
+        state: &S,
+        batch: UnorderedBatch<Request<A, S>>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
+        let len = batch.len() as u32;
+        let worth = self.unordered_cost * len;
+        let spread = match self.mode {
+            ExecutionMode::Adaptive => worth >= WORTH_SPREADING,
+            ExecutionMode::Speculate | ExecutionMode::SpeculateByHints => true,
+            ExecutionMode::Sequential => false,
+        };
+        let start = Instant::now();
+        let (replies, threads) = if spread && self.threads > 1 && len > 1 {
+            (self.answer_in_parallel(app, state, batch)?, self.threads as u32)
+        } else {
+            (answer_in_place(app, state, batch)?, 1)
+        };
+        if len > 0 {
+            let cost = start.elapsed() * threads / len;
+            self.unordered_cost = (self.unordered_cost * 3 + cost) / 4;
+        }
+        Ok(replies)
+    }
+}
+
+/// Replies to a batch, and what became of its units.
+type Run<R> = (BatchReplies<R>, Counts);
+
+impl<A, S> Speculative<A, S>
+where
+    A: ScalableApp<S>,
+    S: CRUDState + Sync + 'static,
+{
+    /// Executes a batch through units, and commits it: on all threads, or, if the plan is sequential, each operation at its
+    /// turn on this thread.
+    fn run(
+        &mut self,
+        app: &A,
+        state: &mut S,
+        batch: &UpdateBatch<Request<A, S>>,
+        plan: Plan,
+        aside: Aside<'_, S>,
+    ) -> Result<Run<Reply<A, S>>, Failure> {
+        let (seq, len) = (batch.sequence_number(), batch.len());
+        let in_chunks = matches!(plan.way, Way::OneMoment | Way::Forwarding);
+        let chunk = if in_chunks { self.chunk.unwrap_or(plan.chunk) } else { 1 };
+        let (lent, memory) = self.arenas.lend();
+        let lines =
+            memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, chunk), |_| Line::default());
+        let forwards = self.consent.forwarding && matches!(plan.way, Way::Forwarding | Way::ByHints);
+        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, forwards);
+        let dependencies = (plan.way == Way::ByHints)
+            .then(|| self.planner.plan::<A, S>(app, batch.updates(), &self.fingerprints));
+        let run = BatchRun {
+            app,
+            updates: batch.updates(),
+            around: Surroundings {
+                state: &*state,
+                versions: stamps,
+                fingerprints: &self.fingerprints,
+                steps: self.steps,
+            },
+            retirement: Retirement::new(Slots::new(lines, len, chunk), overlay),
+            lent,
+            queue: self.pool.queue(),
+            dependencies,
+            spread: Spread { chunk, window: self.window, again: plan.again },
+            aside: Mutex::new(aside),
+        };
+        let ran = match plan.way {
+            Way::OneMoment | Way::Forwarding => {
+                self.pool.run((0..len).step_by(chunk), &|thread| run.work(thread))
+            }
+            Way::ByHints => self.pool.run(std::iter::empty(), &|thread| run.work(thread)),
+            // Unwind safety: as in the gate; the batch is dropped whole.
+            Way::Sequential => catch_unwind(AssertUnwindSafe(|| run.walk_alone())),
+        };
+        let Tail { overlay, replies, counts, .. } = settle(seq, run.retirement.into_tail(), ran)?;
+        // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
+        catch_unwind(AssertUnwindSafe(|| commit(overlay, state, seq, &mut self.pool)))
+            .map_err(|panic| Failure::CommitPanicked { batch: seq, message: panic_message(&*panic) })?
+            .map_err(|source| Failure::CommitRefused { batch: seq, source: Arc::new(source) })?;
+        self.metrics.add(Counter::speculations, counts.speculations);
+        self.metrics.add(Counter::accepted, counts.accepted);
+        self.metrics.add(Counter::replays, counts.replays);
+        self.metrics.add(Counter::collisions, counts.collisions);
+        self.metrics.add(Counter::reruns, counts.reruns);
+        Ok((replies, counts))
+    }
+}
+
+/// What a batch's end means: the tail if all units are retired, the failure otherwise.
+fn settle<'b, R>(
+    seq: SeqNo,
+    tail: Option<Tail<'b, R>>,
+    ran: Result<(), Payload>,
+) -> Result<Tail<'b, R>, Failure> {
+    let internal = |message| Failure::Internal { batch: seq, message };
+    match (tail, ran) {
+        (Some(Tail { fault: Some(fault), .. }), _) => Err(Failure::OperationPanicked {
+            batch: seq,
+            position: Some(fault.position),
+            message: fault.message,
+            poisoned: false,
+        }),
+        (_, Err(panic)) => Err(internal(panic_message(&*panic))),
+        (Some(tail), Ok(())) => Ok(tail),
+        (None, Ok(())) => Err(internal(Arc::from("a unit was left unretired"))),
+    }
+}

@@ -1,0 +1,241 @@
+//! Which thread runs which position, and when.
+//!
+//! A [`BatchRun`] is one batch as all threads see it. Each thread calls [`work`](BatchRun::work):
+//!
+//! ```text
+//!   in chunks   take the next chunk of positions ─► run its units on the frontier's moment ─► retire what can be retired
+//!   by hints    find the lowest position whose keys are free (hints.rs) ─► run its unit ──► retire what can be retired
+//!   then        run what others have taken but not started
+//!   and, where much was replayed lately, run finished but stale units again before their turn (again.rs)
+//! ```
+//!
+//! Nothing here decides about results; that is retirement's.
+
+mod again;
+pub mod hints;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::app::{Application, Reply, Request, ScalableApp};
+use crate::arena::{Lent, Workspace};
+use crate::batch::Update;
+use crate::pool::Queue;
+use crate::raw::gate::Payload;
+use crate::reply::UpdateReply;
+use crate::resolver::Stamps;
+use crate::retire::{AtTurn, Finished, Retirement};
+use crate::state::{CRUDState, MergeOperator};
+use crate::sync::{Mutex, spin_loop, yield_now};
+use crate::unit::{ExecutionUnit, Surroundings};
+use hints::Dependencies;
+
+/// How a batch is spread over the threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// Positions that a thread takes at once.
+    pub chunk: usize,
+    /// How far positions run ahead of retirement.
+    pub window: usize,
+    /// Idle threads run stale units again.
+    pub again: bool,
+}
+
+/// What the executor's own thread does beside a batch, on the state before it.
+pub type Aside<'r, S> = &'r mut (dyn FnMut(&S) + Send);
+
+/// One batch, as all threads see it.
+pub struct BatchRun<'r, 'b, A: Application<S>, S> {
+    /// What operations do.
+    pub app: &'r A,
+    /// The operations.
+    pub updates: &'r [Update<Request<A, S>>],
+    /// What all units share.
+    pub around: Surroundings<'r, S, Stamps<'b>>,
+    /// Where they retire.
+    pub retirement: Retirement<'b, Reply<A, S>>,
+    /// The threads' memory.
+    pub lent: Lent<'b>,
+    /// The first positions of chunks.
+    pub queue: Queue,
+    /// Who waits for whom, if the application gave hints.
+    pub dependencies: Option<Dependencies<'r>>,
+    /// How the batch is spread.
+    pub spread: Spread,
+    /// Called by thread 0 between chunks.
+    pub aside: Mutex<Aside<'r, S>>,
+}
+
+/// A wait that gives way to other threads now and then.
+#[derive(Default)]
+struct Pause(u32);
+
+impl Pause {
+    fn wait(&mut self) {
+        self.0 = self.0.wrapping_add(1);
+        if self.0.is_multiple_of(64) { yield_now() } else { spin_loop() }
+    }
+}
+
+/// Stops the batch when the thread unwinds, so that nobody waits for what it will not do.
+struct StopOnPanic<'a, F: Fn()>(&'a F);
+
+impl<F: Fn()> Drop for StopOnPanic<'_, F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
+}
+
+impl<'b, A, S> BatchRun<'_, 'b, A, S>
+where
+    A: ScalableApp<S>,
+    S: CRUDState + Sync,
+{
+    /// One thread's part of the batch.
+    pub fn work(&self, thread: usize) {
+        let stop = || self.retirement.stop();
+        let _guard = StopOnPanic(&stop);
+        let mut memory = self.lent.take(thread);
+        let done = match &self.dependencies {
+            Some(dependencies) => self.run_by_hints(dependencies, thread, &mut memory),
+            None => self.run_chunks(thread, &mut memory),
+        };
+        if done {
+            self.help_out(&mut memory);
+            self.run_stale(&mut memory);
+        }
+    }
+
+    /// Each operation at its turn, on this thread.
+    pub fn walk_alone(&self) {
+        let mut memory = self.lent.take(0);
+        self.advance(&mut memory);
+    }
+
+    /// Runs chunks until all are taken; false if the batch has stopped.
+    fn run_chunks(&self, thread: usize, memory: &mut Workspace<'b>) -> bool {
+        while let Some(start) = self.queue.take() {
+            if !self.wait_for_window(start, memory) {
+                return false;
+            }
+            let snapshot = self.retirement.frontier();
+            for position in start..(start + self.spread.chunk).min(self.updates.len()) {
+                self.speculate(position, snapshot, memory);
+            }
+            self.advance(memory);
+            self.look_aside(thread);
+        }
+        true
+    }
+
+    /// Lets the executor's own thread do what waits beside the batch.
+    fn look_aside(&self, thread: usize) {
+        if thread == 0 {
+            let mut aside = self.aside.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            aside(self.around.state);
+        }
+    }
+
+    /// Runs what other threads have taken but not started, lowest position first.
+    fn help_out(&self, memory: &mut Workspace<'b>) {
+        let mut position = self.retirement.frontier();
+        while position < self.updates.len() && !self.retirement.is_stopped() {
+            let snapshot = self.retirement.frontier();
+            position = position.max(snapshot);
+            if position < self.updates.len() && self.speculate(position, snapshot, memory) {
+                self.advance(memory);
+            }
+            position += 1;
+        }
+    }
+
+    /// Waits until `position` is inside the run-ahead window, retiring meanwhile; false if the batch has stopped.
+    fn wait_for_window(&self, position: usize, memory: &mut Workspace<'b>) -> bool {
+        let mut pause = Pause::default();
+        while position >= self.retirement.frontier().saturating_add(self.spread.window) {
+            if self.retirement.is_stopped() {
+                return false;
+            }
+            self.advance(memory);
+            if !(self.spread.again && self.run_one_again(memory)) {
+                pause.wait();
+            }
+        }
+        !self.retirement.is_stopped()
+    }
+
+    /// Retires what can be retired now.
+    fn advance(&self, memory: &mut Workspace<'b>) {
+        self.retirement.advance(&mut Turn { run: self, memory });
+    }
+
+    /// Runs the unit at `position` on the prefix below `snapshot`, if nobody has; true if it did.
+    fn speculate(&self, position: usize, snapshot: usize, memory: &mut Workspace<'b>) -> bool {
+        let Some(claim) = self.retirement.claim(position) else {
+            return false;
+        };
+        let finished = memory.arena.alloc_default::<Finished<'b, Reply<A, S>>>();
+        self.run_ahead(position, snapshot, memory, finished);
+        claim.finish(finished);
+        true
+    }
+
+    /// Runs a unit ahead of its turn, and lets others see what it wrote.
+    fn run_ahead(
+        &self,
+        position: usize,
+        snapshot: usize,
+        memory: &mut Workspace<'b>,
+        finished: &mut Finished<'b, Reply<A, S>>,
+    ) {
+        // A panic ahead of the turn leaves no reply; retirement knows what that means.
+        if self.run_unit(position, snapshot, memory, finished).is_ok() {
+            self.around.versions.forward(&finished.outcome.writes);
+        }
+    }
+
+    fn run_unit(
+        &self,
+        position: usize,
+        snapshot: usize,
+        memory: &mut Workspace<'b>,
+        finished: &mut Finished<'b, Reply<A, S>>,
+    ) -> Result<(), Payload> {
+        let update = &self.updates[position];
+        let Finished { outcome, reply } = finished;
+        let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
+        // Unwind safety: of a unit that panicked only what it had observed is looked at.
+        catch_unwind(AssertUnwindSafe(|| {
+            *reply = Some(self.app.speculatively_execute_ref(&mut unit, update.operation()));
+        }))
+    }
+}
+
+/// Runs units at their turn, for the walker.
+struct Turn<'t, 'r, 'b, A: Application<S>, S> {
+    run: &'t BatchRun<'r, 'b, A, S>,
+    memory: &'t mut Workspace<'b>,
+}
+
+impl<'b, A, S> AtTurn<'b, Reply<A, S>> for Turn<'_, '_, 'b, A, S>
+where
+    A: ScalableApp<S>,
+    S: CRUDState + Sync,
+{
+    fn memory(&self) -> &Workspace<'b> {
+        self.memory
+    }
+
+    fn run(&mut self, position: usize, finished: &mut Finished<'b, Reply<A, S>>) -> Result<(), Payload> {
+        self.run.run_unit(position, position, self.memory, finished)
+    }
+
+    fn address(&self, position: usize, reply: Reply<A, S>) -> UpdateReply<Reply<A, S>> {
+        UpdateReply::to_request(&self.run.updates[position], reply)
+    }
+
+    fn merge_operator(&self, column: &str) -> MergeOperator {
+        self.run.around.state.merge_operator(column)
+    }
+}

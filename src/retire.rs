@@ -26,6 +26,9 @@
 //! the walker starts over. If R3's does, the finisher's attempt sees the released lock (or a still later holder, to
 //! whom the same argument applies). Either way somebody walks on.
 //!
+//! Whoever takes a finished unit away to run it again ([`reopen`](Retirement::reopen)) becomes its finisher: the walker may
+//! find it missing and leave, so it is given back by R1, and R2 follows.
+//!
 //! # What others learn from the frontier
 //!
 //! The walker publishes a unit's versions first and then stores the frontier (R5, Release). A thread that loads the

@@ -1,74 +1,35 @@
-//! Whole small batches: pool, queue seam, arenas, units, retirement, commit.
+//! Whole small batches: pool, queue seam, arenas, units, scheduling, retirement, commit, all as shipped.
 //!
 //! Property: whatever the schedule, the result is the sequential loop's, also for a second batch on the same engine, and
-//! the pool ends; a batch that cannot go on lets go of every thread. The threads' parts are those of
-//! `executor/speculative.rs` (`work`, `wait_for_window`, `help_out`).
+//! the pool ends; a batch that cannot go on lets go of every thread. The same with operations that are started by hints, and
+//! with stale units that run again before their turn.
 
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use atlas_smr_execution::internals::arena::{Lent, Workspace};
-use atlas_smr_execution::internals::pool::{Pool, PoolConfig, Queue};
-use loom::thread::yield_now;
+use atlas_smr_execution::internals::pool::{Pool, PoolConfig};
 
-use crate::glue::{Batch, Op, Setup};
+use crate::glue::{Op, Setup};
 use crate::harness::{Marks, run_model};
 
-fn work<'b>(batch: &Batch<'_, 'b>, lent: &Lent<'b>, queue: &Queue, window: usize, thread: usize) {
-    let mut memory = lent.take(thread);
-    while let Some(position) = queue.take() {
-        if !wait_for_window(batch, position, window, &mut memory) {
-            return;
-        }
-        let snapshot = batch.retirement.frontier();
-        batch.speculate(position, snapshot, &mut memory);
-        batch.advance(&mut memory);
-    }
-    help_out(batch, &mut memory);
-}
-
-fn wait_for_window<'b>(
-    batch: &Batch<'_, 'b>,
-    position: usize,
-    window: usize,
-    memory: &mut Workspace<'b>,
-) -> bool {
-    while position >= batch.retirement.frontier() + window {
-        if batch.retirement.is_stopped() {
-            return false;
-        }
-        batch.advance(memory);
-        yield_now();
-    }
-    !batch.retirement.is_stopped()
-}
-
-fn help_out<'b>(batch: &Batch<'_, 'b>, memory: &mut Workspace<'b>) {
-    let mut position = batch.retirement.frontier();
-    while position < batch.len() && !batch.retirement.is_stopped() {
-        let snapshot = batch.retirement.frontier();
-        position = position.max(snapshot);
-        if position < batch.len() && batch.speculate(position, snapshot, memory) {
-            batch.advance(memory);
-        }
-        position += 1;
-    }
-}
-
-/// `batches` times `ops`, on a pool of two threads.
-fn on_a_pool(marks: &Marks, ops: &[Op], window: usize, batches: usize) {
+/// `batches` times what `setup` says, on a pool of two threads.
+fn run_on_a_pool(marks: &Marks, setup: Setup, window: usize, batches: usize, by_hints: bool) {
     let config = PoolConfig { threads: 2, spin: Duration::ZERO, pin: false, name: String::new() };
     let mut pool = Pool::new(&config).expect("loom spawns threads");
-    let queue = pool.queue();
-    let mut setup = Setup::new(ops);
+    let mut setup = setup.on(pool.queue(), window);
     for _ in 0..batches {
-        let counts = setup.batch(|batch, lent| {
-            pool.run(0..batch.len(), &|thread| work(batch, lent, &queue, window, thread))
-                .unwrap_or_else(|panic| resume_unwind(panic));
+        let counts = setup.batch(|batch, _| {
+            let tasks = if by_hints { 0 } else { batch.updates.len() };
+            pool.run(0..tasks, &|thread| batch.work(thread)).unwrap_or_else(|panic| resume_unwind(panic));
         });
         marks.mark("a replay", counts.replays > 0);
         marks.mark("no replay", counts.replays == 0);
+        marks.mark("a rerun", counts.reruns > 0);
     }
+}
+
+fn on_a_pool(marks: &Marks, ops: &[Op], window: usize, batches: usize) {
+    run_on_a_pool(marks, Setup::new(ops), window, batches, false);
 }
 
 const MARKS: &[&str] = &["a replay", "no replay"];
@@ -94,4 +55,11 @@ fn a_narrow_window_lets_all_through() {
 fn a_panic_lets_go_of_every_thread() {
     const OPS: &[Op] = &[Op { panics: true, ..Op::NONE }, Op { reads: &[1], writes: &[1], ..Op::NONE }];
     run_model("batch::a_panic_lets_go_of_every_thread", 3, &[], |marks| on_a_pool(marks, OPS, 1, 1));
+}
+
+#[test]
+fn by_hints_it_is_the_same() {
+    run_model("batch::by_hints_it_is_the_same", 2, &MARKS[1..], |marks| {
+        run_on_a_pool(marks, Setup::new(OPS).by_hints().forwarding(), 2, 1, true);
+    });
 }

@@ -1,23 +1,26 @@
-//! One batch as `executor/speculative.rs` runs it: the same steps over a state of a few numbers.
+//! Whole batches of a few operations, as shipped, held against the sequential loop.
 //!
-//! The executors themselves are not part of models (they own channels and clocks), so this is what stands between the
-//! shipped parts. It checks every run against the sequential loop: a unit on snapshot F must answer what the operation
-//! answers after the first F operations, whether its result is accepted later or not.
+//! The application is part of the check: whatever a unit sees must be what the operation would see at *some* moment up to
+//! its position, unless values are forwarded. Retirement then has to see to it that it was the right one.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use atlas_smr_execution::app::{Application, ApplicationData, Hints, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, SeqNo, Update};
-use atlas_smr_execution::internals::arena::{Arenas, Lent, Workspace};
+use atlas_smr_execution::error::BoxError;
+use atlas_smr_execution::internals::arena::{Arenas, Lent};
 use atlas_smr_execution::internals::commit::commit;
-use atlas_smr_execution::internals::raw::gate::Payload;
+use atlas_smr_execution::internals::pool::{Queue, queue};
 use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
-use atlas_smr_execution::internals::resolver::{self, Stamps};
-use atlas_smr_execution::internals::retire::{AtTurn, Counts, Finished, Retirement};
-use atlas_smr_execution::internals::unit::{ExecutionUnit, Fingerprints, Surroundings};
-use atlas_smr_execution::reply::UpdateReply;
-use atlas_smr_execution::state::{CRUDState, MergeOperator, Solo};
+use atlas_smr_execution::internals::resolver;
+use atlas_smr_execution::internals::retire::{Counts, Finished, Retirement};
+use atlas_smr_execution::internals::schedule::hints::Planner;
+use atlas_smr_execution::internals::schedule::{BatchRun, Spread};
+use atlas_smr_execution::internals::unit::{Fingerprints, Surroundings};
+use atlas_smr_execution::state::{CRUDState, Solo};
+use loom::sync::Mutex;
 
 /// An operation: adds up the values of some keys, answers the sum, sets some keys to the sum plus one, and adds the
 /// sum plus one to some others without looking at them.
@@ -93,18 +96,79 @@ impl Oracle {
         Oracle { states }
     }
 
-    fn answer(&self, op: &Op, snapshot: usize) -> u64 {
-        op.run(&mut self.states[snapshot].clone())
+    fn answer(&self, op: &Op, moment: usize) -> u64 {
+        op.run(&mut self.states[moment].clone())
     }
 }
+
+/// The application: runs operations, and checks what they see.
+pub struct Ops {
+    oracle: Arc<Oracle>,
+    one_moment: bool,
+}
+
+impl ApplicationData for Ops {
+    type Request = Op;
+    type Reply = u64;
+}
+
+impl Application<Numbers> for Ops {
+    type AppData = Ops;
+
+    fn initial_state() -> Result<Numbers, BoxError> {
+        Ok(Numbers::default())
+    }
+
+    fn unordered_execution(&self, state: &Numbers, op: Op) -> u64 {
+        op.run(&mut state.clone())
+    }
+
+    fn update(&self, state: &mut Numbers, op: Op) -> u64 {
+        op.run(state)
+    }
+}
+
+impl ScalableApp<Numbers> for Ops {
+    const FORWARDING: bool = true;
+    const HINTS: bool = true;
+
+    fn hints(&self, op: &Op, hints: &mut impl Hints) {
+        op.reads.iter().for_each(|&key| hints.reads("", &[key]));
+        op.writes.iter().for_each(|&key| hints.writes("", &[key]));
+        op.merges.iter().for_each(|&key| hints.merges("", &[key]));
+    }
+
+    fn speculatively_execute(&self, state: &mut impl CRUDState, op: Op) -> u64 {
+        let answer = op.run(state);
+        if self.one_moment {
+            let mut moments = 0..self.oracle.states.len();
+            assert!(
+                moments.any(|moment| self.oracle.answer(&op, moment) == answer),
+                "{op:?} saw values that never stood together: {answer}"
+            );
+        }
+        if op.panics {
+            std::panic::resume_unwind(Box::new("the operation panicked"));
+        }
+        answer
+    }
+}
+
+/// A batch as all threads see it.
+pub type Batch<'r, 'b> = BatchRun<'r, 'b, Ops, Numbers>;
 
 /// The engine's long-lived parts, and a batch's operations.
 pub struct Setup {
     arenas: Arenas,
     table: Table,
+    planner: Planner,
     state: Numbers,
     updates: Vec<Update<Op>>,
+    queue: Queue,
+    window: usize,
     forwards: bool,
+    hints: bool,
+    again: bool,
 }
 
 /// Fingerprints must not differ from one schedule to the next: loom replays schedules.
@@ -118,9 +182,14 @@ impl Setup {
         Setup {
             arenas: Arenas::new(2),
             table: Table::new(),
+            planner: Planner::default(),
             state: Numbers::default(),
             updates: ops.iter().enumerate().map(update).collect(),
+            queue: queue().1,
+            window: usize::MAX,
             forwards: false,
+            hints: false,
+            again: false,
         }
     }
 
@@ -129,16 +198,36 @@ impl Setup {
         Setup { forwards: true, ..self }
     }
 
+    /// Starts operations by hints.
+    pub fn by_hints(self) -> Self {
+        Setup { hints: true, ..self }
+    }
+
+    /// Lets idle threads run stale units again.
+    pub fn again(self) -> Self {
+        Setup { again: true, ..self }
+    }
+
+    /// Positions run ahead of retirement by at most so many, and come out of `queue`.
+    pub fn on(self, queue: Queue, window: usize) -> Self {
+        Setup { queue, window, ..self }
+    }
+
     /// Runs the batch by `run`, and checks replies and state against the sequential loop. It may be run again.
     pub fn batch(&mut self, run: impl for<'b> FnOnce(&Batch<'_, 'b>, &Lent<'b>)) -> Counts {
         let len = self.updates.len();
-        let oracle = Oracle::new(&self.state, &self.updates);
+        let oracle = Arc::new(Oracle::new(&self.state, &self.updates));
+        let app = Ops { oracle: Arc::clone(&oracle), one_moment: !self.forwards };
         let panics = self.updates.iter().position(|update| update.operation().panics);
         let (lent, memory) = self.arenas.lend();
         let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, len), |_| Line::default());
         let slots = Slots::new(lines, len, len);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, self.forwards);
-        let batch = Batch {
+        let dependencies =
+            self.hints.then(|| self.planner.plan::<_, Numbers>(&app, &self.updates, &FINGERPRINTS));
+        let mut aside = |_: &Numbers| {};
+        let batch = BatchRun {
+            app: &app,
             updates: &self.updates,
             around: Surroundings {
                 state: &self.state,
@@ -146,11 +235,14 @@ impl Setup {
                 fingerprints: &FINGERPRINTS,
                 steps: u32::MAX,
             },
-            forwards: self.forwards,
             retirement: Retirement::new(slots, overlay),
-            oracle: &oracle,
+            lent,
+            queue: self.queue.clone(),
+            dependencies,
+            spread: Spread { chunk: 1, window: self.window, again: self.again },
+            aside: Mutex::new(&mut aside),
         };
-        run(&batch, &lent);
+        run(&batch, &batch.lent);
         let tail = batch.retirement.into_tail().expect("no unit is left unretired");
         assert_eq!(
             tail.fault.map(|fault| fault.position),
@@ -174,88 +266,5 @@ impl Setup {
             assert_eq!(self.state, oracle.states[len], "the state after the batch");
         }
         tail.counts
-    }
-}
-
-/// One batch, as all threads see it.
-pub struct Batch<'r, 'b> {
-    updates: &'r [Update<Op>],
-    around: Surroundings<'r, Numbers, Stamps<'b>>,
-    forwards: bool,
-    /// Where units retire.
-    pub retirement: Retirement<'b, u64>,
-    oracle: &'r Oracle,
-}
-
-impl<'b> Batch<'_, 'b> {
-    /// Number of operations.
-    pub fn len(&self) -> usize {
-        self.updates.len()
-    }
-
-    /// Runs the unit at `position` on the prefix below `snapshot`, if nobody has; true if it did.
-    pub fn speculate(&self, position: usize, snapshot: usize, memory: &mut Workspace<'b>) -> bool {
-        let Some(claim) = self.retirement.claim(position) else {
-            return false;
-        };
-        let finished = memory.arena.alloc_default::<Finished<'b, u64>>();
-        // A panic ahead of the turn leaves no reply.
-        if self.run_unit(position, snapshot, memory, finished).is_ok() {
-            self.around.versions.forward(&finished.outcome.writes);
-        }
-        claim.finish(finished);
-        true
-    }
-
-    /// Retires what can be retired.
-    pub fn advance(&self, memory: &mut Workspace<'b>) {
-        self.retirement.advance(&mut Turn { batch: self, memory });
-    }
-
-    fn run_unit(
-        &self,
-        position: usize,
-        snapshot: usize,
-        memory: &mut Workspace<'b>,
-        finished: &mut Finished<'b, u64>,
-    ) -> Result<(), Payload> {
-        let update = &self.updates[position];
-        let Finished { outcome, reply } = finished;
-        let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
-        let answer = update.operation().run(&mut unit);
-        // With forwarding there is no such moment, except at the unit's turn.
-        if !self.forwards || snapshot == position {
-            let expected = self.oracle.answer(update.operation(), snapshot);
-            assert_eq!(answer, expected, "the unit at {position} sees the moment {snapshot}");
-        }
-        if update.operation().panics {
-            return Err(Box::new("the operation panicked"));
-        }
-        *reply = Some(answer);
-        Ok(())
-    }
-}
-
-/// Runs units at their turn, for the walker.
-struct Turn<'t, 'r, 'b> {
-    batch: &'t Batch<'r, 'b>,
-    memory: &'t mut Workspace<'b>,
-}
-
-impl<'b> AtTurn<'b, u64> for Turn<'_, '_, 'b> {
-    fn memory(&self) -> &Workspace<'b> {
-        self.memory
-    }
-
-    fn run(&mut self, position: usize, finished: &mut Finished<'b, u64>) -> Result<(), Payload> {
-        self.batch.run_unit(position, position, self.memory, finished)
-    }
-
-    fn address(&self, position: usize, reply: u64) -> UpdateReply<u64> {
-        UpdateReply::to_request(&self.batch.updates[position], reply)
-    }
-
-    fn merge_operator(&self, column: &str) -> MergeOperator {
-        self.batch.around.state.merge_operator(column)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Property: when all threads are done, no unit is left unretired; nobody retires one twice; replies come in batch
 //! order and are those of the sequential loop; the head progresses even if nobody has started it; a unit sees exactly
-//! the moment of the frontier that it started at. `glue.rs` checks all of that on every schedule.
+//! one moment. `glue.rs` checks all of that on every schedule.
 
 use crate::glue::{Op, Setup};
 use crate::harness::{Marks, Part, run_model, scope};
@@ -24,7 +24,7 @@ fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[us
         };
         let other: Part<'_> = Box::new(|| part(1, theirs));
         scope(vec![other], || part(0, mine));
-        let ended = batch.retirement.frontier() == batch.len() || batch.retirement.is_stopped();
+        let ended = batch.retirement.frontier() == batch.updates.len() || batch.retirement.is_stopped();
         assert!(ended, "no finished unit is left unretired");
     });
     marks.mark("a replay", counts.replays > 0);
@@ -72,12 +72,12 @@ fn two_claimers_of_one_unit() {
 
 #[test]
 fn older_versions_stay() {
-    // The third operation may start when the first one has retired, and read after the second one has, too: it must
-    // then find the first one's version, below the second one's.
+    // The third operation may start when the first one has retired, and read one of its keys before and the other after the
+    // second one has, too: it must then find the first one's version of both.
     const OPS: &[Op] = &[
         Op { writes: &[1], ..Op::NONE },
-        Op { reads: &[1], writes: &[1], ..Op::NONE },
-        Op { reads: &[1], writes: &[2], ..Op::NONE },
+        Op { reads: &[1], writes: &[1, 2], ..Op::NONE },
+        Op { reads: &[1, 2], writes: &[2], ..Op::NONE },
     ];
     const MARKS: &[&str] = &["a replay", "no replay"];
     run_model("retire::older_versions_stay", 3, MARKS, |marks| two_threads(marks, OPS, &[0, 1], &[2]));
@@ -128,5 +128,40 @@ fn forwarded_values_that_change_are_refused() {
     const MARKS: &[&str] = &["a replay"];
     run_model("retire::forwarded_values_that_change_are_refused", 3, MARKS, |marks| {
         run_two_threads(marks, Setup::new(OPS).forwarding(), &[1, 0], &[2]);
+    });
+}
+
+#[test]
+fn stale_units_run_again() {
+    // The walker is at the first operation while the other thread finds the second and the third finished: it may take the
+    // third away, run it again, and give it back while the walker looks for it.
+    const OPS: &[Op] = &[
+        Op { writes: &[1], ..Op::NONE },
+        Op { reads: &[1], writes: &[2], ..Op::NONE },
+        Op { reads: &[1], writes: &[1], ..Op::NONE },
+    ];
+    const MARKS: &[&str] = &["a replay", "no replay", "a rerun"];
+    run_model("retire::stale_units_run_again", 3, MARKS, |marks| {
+        let mut setup = Setup::new(OPS).again();
+        let counts = setup.batch(|batch, lent| {
+            let other: Part<'_> = Box::new(|| {
+                let mut memory = lent.take(1);
+                batch.speculate(2, 0, &mut memory);
+                batch.advance(&mut memory);
+                batch.run_one_again(&mut memory);
+            });
+            scope(vec![other], || {
+                let mut memory = lent.take(0);
+                for position in [0, 1] {
+                    let snapshot = batch.retirement.frontier().min(position);
+                    batch.speculate(position, snapshot, &mut memory);
+                    batch.advance(&mut memory);
+                }
+            });
+            assert_eq!(batch.retirement.frontier(), 3, "no unit that was taken away is left unretired");
+        });
+        marks.mark("a replay", counts.replays > 0);
+        marks.mark("no replay", counts.replays == 0);
+        marks.mark("a rerun", counts.reruns > 0);
     });
 }

@@ -12,8 +12,7 @@ mod worker;
 use std::time::Duration;
 
 pub use affinity::Place;
-pub use queue::Queue;
-use queue::{Filler, queue};
+pub use queue::{Filler, Queue, queue};
 use sleep::Sleepers;
 
 use crate::error::InitError;

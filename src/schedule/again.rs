@@ -36,7 +36,7 @@ where
     }
 
     /// Runs the first stale unit ahead of the frontier again; false if there is none.
-    pub(super) fn run_one_again(&self, memory: &mut Workspace<'b>) -> bool {
+    pub fn run_one_again(&self, memory: &mut Workspace<'b>) -> bool {
         let frontier = self.retirement.frontier();
         // The unit at the frontier is the walker's.
         let ahead = frontier + 1..(frontier + 1 + AHEAD).min(self.updates.len());

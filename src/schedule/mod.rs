@@ -166,12 +166,12 @@ where
     }
 
     /// Retires what can be retired now.
-    fn advance(&self, memory: &mut Workspace<'b>) {
+    pub fn advance(&self, memory: &mut Workspace<'b>) {
         self.retirement.advance(&mut Turn { run: self, memory });
     }
 
     /// Runs the unit at `position` on the prefix below `snapshot`, if nobody has; true if it did.
-    fn speculate(&self, position: usize, snapshot: usize, memory: &mut Workspace<'b>) -> bool {
+    pub fn speculate(&self, position: usize, snapshot: usize, memory: &mut Workspace<'b>) -> bool {
         let Some(claim) = self.retirement.claim(position) else {
             return false;
         };

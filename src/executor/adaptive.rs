@@ -3,9 +3,9 @@
 //! Batches are judged by size class (powers of two), because what pays at 4096 operations may cost at 16. For each class
 //! the governor keeps the time per operation of each way, uses the best one, and now and then tries another in a
 //! short burst. The first run of a burst does not count where it is short, because it pays for waking the workers. A
-//! burst is measured in time, not in operations, so that heavy operations are not tried for seconds. The pause until the
-//! next burst is a multiple of what the last one took, and doubles while bursts lose, so that together they cost less
-//! than one percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share
+//! burst is measured in time, not in operations, so that heavy operations are not tried for seconds; one that is clearly
+//! losing ends early. The pause until the next burst doubles while bursts lose, so that together they cost less than one
+//! percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share
 //! of units had to be replayed without them.
 //!
 //! The choice changes no result, so every replica makes its own.
@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) chunk: usize,
     /// Let idle threads run stale units again.
     pub(crate) again: bool,
+    /// Whether the governor wants to know how long it took.
+    pub(crate) timed: bool,
 }
 
 /// Operations that a thread takes at once should be worth about this much.
@@ -60,6 +62,13 @@ const BURST_NS: f64 = 150_000.0;
 /// The pause after a burst, in bursts: at first, and when they have lost again and again.
 const FIRST_PAUSE: f64 = 32.0;
 const LONGEST_PAUSE: f64 = 512.0;
+/// From this share of a burst's time on, it ends early if it takes `HOPELESS` times as long as the way in use.
+const EARLY: f64 = 0.2;
+const HOPELESS: f64 = 1.2;
+/// Reading the clock costs some 50 ns a batch. Of batches that take less than `SHORT_NS` and run sequentially, one in
+/// `SAMPLED` is timed.
+const SHORT_NS: f64 = 20_000.0;
+const SAMPLED: u32 = 16;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
 /// From this share of replayed units on, it is worth a thought how to avoid them.
@@ -91,6 +100,11 @@ impl Burst {
     fn begin(way: Way) -> Burst {
         Burst { way, warm: false, total_ns: 0.0, counted_ns: 0.0, operations: 0.0 }
     }
+
+    /// True if enough is known to see that this will not be better than `in_use` nanoseconds for an operation.
+    fn is_hopeless(&self, in_use: f64) -> bool {
+        self.counted_ns >= EARLY * BURST_NS && self.counted_ns > HOPELESS * in_use * self.operations
+    }
 }
 
 /// What is known of one size class.
@@ -105,6 +119,8 @@ struct Class {
     burst: Option<Burst>,
     until_burst_ns: f64,
     pause: f64,
+    /// Batches until the next one that is timed, while they run sequentially.
+    until_timed: u32,
 }
 
 impl Default for Class {
@@ -117,6 +133,7 @@ impl Default for Class {
             burst: None,
             until_burst_ns: 0.0,
             pause: FIRST_PAUSE,
+            until_timed: 0,
         }
     }
 }
@@ -138,14 +155,34 @@ impl Governor {
     /// How to run a batch of `len` operations.
     pub(crate) fn plan(&mut self, len: usize) -> Plan {
         let way = self.way(len);
+        if way == Way::Sequential {
+            let timed = self.times(len);
+            return Plan { way, chunk: 1, again: false, timed };
+        }
         self.plan_by(way, len)
+    }
+
+    /// Whether to time a batch that runs sequentially. If not, it counts as one of average cost.
+    fn times(&mut self, len: usize) -> bool {
+        let class = &mut self.classes[size_class(len)];
+        let Some(cost) = class.cost[Way::Sequential as usize].0.filter(|_| class.burst.is_none()) else {
+            return true;
+        };
+        let expected = cost * len as f64;
+        if expected >= SHORT_NS || class.until_timed == 0 {
+            class.until_timed = SAMPLED;
+            return true;
+        }
+        class.until_timed -= 1;
+        class.until_burst_ns -= expected;
+        false
     }
 
     /// How to run a batch of `len` operations in a given way.
     pub(crate) fn plan_by(&self, way: Way, len: usize) -> Plan {
         // With two threads there is nobody to spare.
         let again = self.threads > 2 && self.classes[size_class(len)].is_contended();
-        Plan { way, chunk: self.chunk(way, len), again }
+        Plan { way, chunk: self.chunk(way, len), again, timed: true }
     }
 
     fn way(&mut self, len: usize) -> Way {
@@ -196,7 +233,8 @@ impl Governor {
                     burst.operations += len as f64;
                 }
                 burst.warm = true;
-                if burst.counted_ns >= BURST_NS {
+                let in_use = class.cost[class.in_use as usize].0.unwrap_or(f64::INFINITY);
+                if burst.counted_ns >= BURST_NS || burst.is_hopeless(in_use) {
                     let burst = *burst;
                     class.end_burst(burst);
                 }
@@ -235,7 +273,7 @@ impl Class {
         } else {
             self.pause = (self.pause * 2.0).min(LONGEST_PAUSE);
         }
-        self.until_burst_ns = self.pause * burst.total_ns;
+        self.until_burst_ns = self.pause * burst.total_ns.max(BURST_NS);
     }
 }
 
@@ -257,7 +295,9 @@ mod tests {
             let per_operation = if plan.way == Way::Sequential { sequential_ns } else { speculative_ns };
             let took = per_operation * len as f64;
             total += took;
-            governor.record(len, plan.way, Duration::from_nanos(took as u64), Counts::default());
+            if plan.timed {
+                governor.record(len, plan.way, Duration::from_nanos(took as u64), Counts::default());
+            }
         }
         total / (batches as f64 * len as f64 * sequential_ns.min(speculative_ns))
     }

@@ -117,7 +117,7 @@ where
             ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
             ExecutionMode::Adaptive => self.governor.plan(len),
         };
-        let start = Instant::now();
+        let start = plan.timed.then(Instant::now);
         let (replies, counts) = match plan.way {
             Way::Sequential => {
                 self.metrics.add(Counter::sequential_batches, 1);
@@ -133,7 +133,9 @@ where
                 self.run(app, state, &batch, plan, aside)?
             }
         };
-        self.governor.record(len, plan.way, start.elapsed(), counts);
+        if let Some(start) = start {
+            self.governor.record(len, plan.way, start.elapsed(), counts);
+        }
         Ok(replies)
     }
 

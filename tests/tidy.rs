@@ -16,7 +16,7 @@ const FILE: usize = 400;
 const FUNCTION: usize = 70;
 
 /// What only one place of the engine may name.
-const RESERVED: [(&str, &str); 8] = [
+const RESERVED: [(&str, &str); 9] = [
     ("unsafe", "src/raw/"),
     ("atomic", "src/sync.rs"),
     ("cell::", "src/sync.rs"),
@@ -25,6 +25,7 @@ const RESERVED: [(&str, &str); 8] = [
     ("loom::", "src/sync.rs"),
     ("crossbeam_deque", "src/pool/queue.rs"),
     ("rayon", "nowhere"),
+    ("#![feature", "nowhere"),
 ];
 
 struct Source {
@@ -220,6 +221,22 @@ fn the_engine_is_tidy() {
     assert_none(dependencies(&read("Cargo.toml"), "rayon"));
 }
 
+/// No feature of the language that is not stable (see [`RESERVED`]), and nothing that asks for another compiler.
+#[test]
+fn a_stable_compiler_is_enough() {
+    let manifest = read("Cargo.toml");
+    let declared =
+        manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")).expect("a version");
+    assert!(declared.trim_end_matches('"').split('.').all(|part| part.parse::<u32>().is_ok()), "{declared}");
+    for file in ["rust-toolchain", "rust-toolchain.toml", ".cargo/config.toml", "rustfmt.toml", ".ci/run"] {
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        for word in ["nightly", "RUSTC_BOOTSTRAP", "unstable"] {
+            assert!(!text.contains(word), "{file} asks for {word}");
+        }
+    }
+    assert_none(sources().0.iter().flat_map(names).collect());
+}
+
 #[test]
 fn files_and_functions_are_short() {
     let (engine, others) = sources();
@@ -285,6 +302,7 @@ fn names_out_of_their_place_are_caught() {
     caught(names, "src/raw/gate.rs", "use loom::sync::Mutex;", "`loom::`");
     caught(names, "src/pool/mod.rs", "use crossbeam_deque::Worker;", "belongs to src/pool/queue.rs");
     caught(names, "src/pool/mod.rs", "rayon::scope(|_| ());", "`rayon` belongs to nowhere");
+    caught(names, "src/lib.rs", "#![feature(allocator_api)]", "`#![feature` belongs to nowhere");
     passed(names, "src/lib.rs", "#![deny(unsafe_code)]\n#[cfg(not(loom))]\npub mod executor;");
     passed(names, "src/sync.rs", "pub use std::cell::Cell;\npub use std::sync::atomic::AtomicBool;");
     passed(names, "src/error.rs", "use std::sync::Arc; // no atomic");

@@ -7,6 +7,8 @@
 mod crew;
 mod merge;
 mod sharded;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt::Debug;
 use std::hash::Hash;

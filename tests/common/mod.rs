@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test program uses its own part of it.
 
 pub mod rig;
+pub mod script;
 pub mod state;
 
 use std::sync::mpsc;
@@ -203,7 +204,7 @@ impl ReplyNode<Option<u64>> for Net {
 }
 
 /// A batch whose operations are numbered `1000 * seq + position` and come from client 1.
-pub fn batch(seq: u64, ops: impl IntoIterator<Item = Op>) -> UpdateBatch<Op> {
+pub fn batch<O>(seq: u64, ops: impl IntoIterator<Item = O>) -> UpdateBatch<O> {
     let mut batch = UpdateBatch::new(SeqNo(seq));
     for (position, op) in ops.into_iter().enumerate() {
         batch.add(NodeId(1), SeqNo(0), SeqNo(1000 * seq + position as u64), op);
@@ -443,14 +444,15 @@ kind!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, Mon, false);
 kind!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, Div, true);
 kind!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, Div, true);
 
-/// Makes a test of each body for each of the kinds named.
+/// Makes a test of each body for each of the kinds named, or, with `rig:` before them, for each of these rigs.
 #[macro_export]
 macro_rules! on {
-    ([$($kind:ident),*] $bodies:tt) => { $( $crate::on!(@ $kind $bodies); )* };
-    (@ $kind:ident { $($body:ident),* $(,)? }) => {
+    ([$($kind:ident),*] $bodies:tt) => { $( $crate::on!(@ common $kind $bodies); )* };
+    (rig: [$($kind:ident),*] $bodies:tt) => { $( $crate::on!(@ rig $kind $bodies); )* };
+    (@ $from:ident $kind:ident { $($body:ident),* $(,)? }) => {
         #[allow(non_snake_case)]
         mod $kind {
-            $( #[test] fn $body() { super::$body::<super::common::$kind>() } )*
+            $( #[test] fn $body() { super::$body::<super::$from::$kind>() } )*
         }
     };
 }

@@ -32,6 +32,8 @@ pub struct Output<R> {
 /// An executor that tests can run on batches.
 pub trait Rig {
     const NAME: &'static str;
+    /// May an operation run before its turn?
+    const RUNS_AHEAD: bool;
 
     fn run<A>(
         config: &ExecutorConfig,
@@ -45,11 +47,12 @@ pub trait Rig {
 }
 
 macro_rules! rig {
-    ($name:ident, $executor:ident, $trait:ident, $receive:path) => {
+    ($name:ident, $executor:ident, $trait:ident, $receive:path, $runs_ahead:expr) => {
         pub struct $name;
 
         impl Rig for $name {
             const NAME: &'static str = stringify!($executor);
+            const RUNS_AHEAD: bool = $runs_ahead;
 
             fn run<A>(
                 config: &ExecutorConfig,
@@ -108,10 +111,10 @@ fn in_parts(checkpoints: &ChannelSyncRx<AppStateMessage<AppState<ShardedState>>>
     state
 }
 
-rig!(SingleMon, SingleThreadedMonExecutor, TMonolithicStateExecutor, whole);
-rig!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, whole);
-rig!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, in_parts);
-rig!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, in_parts);
+rig!(SingleMon, SingleThreadedMonExecutor, TMonolithicStateExecutor, whole, false);
+rig!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, whole, true);
+rig!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, in_parts, false);
+rig!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, in_parts, true);
 
 /// Runs `batches` on `R` and by the plain loop over `Application::update`; replies, their order and the state must be
 /// the same.

@@ -24,7 +24,7 @@
 //! | incremental checkpoints deliver everything since the start | transfer.rs::only_changed_parts_travel |
 //! | polling for state blocks until one comes | transfer.rs::polling_with_nothing_arrived_returns_at_once |
 //! | polling for state blocks all other work | transfer.rs::unordered_requests_are_answered_during_an_installation |
-//! | a panic of the application kills its thread silently | lifecycle.rs::a_panic_in_update_is_the_cause_and_its_state_never_leaves |
+//! | a panic of the application kills its thread silently | panics.rs::a_panic_in_update_is_the_cause_and_its_state_never_leaves |
 //! | batches queued behind a panic vanish | faults.rs::batches_queued_behind_a_panic_do_not_vanish_silently |
 //! | a sender that waits behind a panic is never woken | lifecycle.rs::a_sender_that_waits_for_room_is_woken_by_the_failure |
 //! | an application that defines only the batch methods panics | lifecycle.rs::an_application_that_defines_only_the_batch_methods_works |
@@ -44,8 +44,8 @@ use atlas_smr_execution::batch::SeqNo;
 use atlas_smr_execution::error::Failure;
 use atlas_smr_execution::executor::ExecutorConfig;
 use common::rig::{self, Rig};
-use common::script::{Step, overtaken, play, step};
-use common::{Gate, Kind, Op, Setup, batch, start};
+use common::script::{Step, play, step};
+use common::{Gate, Kind, Op, Setup, batch, overtaken, start};
 
 on!(rig: [SingleMon, MultiMon, SingleDiv, MultiDiv] {
     create_on_an_existing_key_changes_nothing,

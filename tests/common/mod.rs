@@ -71,6 +71,22 @@ impl Gate {
     }
 }
 
+/// Of an executor.
+pub trait Ahead {
+    /// May an operation run before its turn?
+    const RUNS_AHEAD: bool;
+}
+
+/// A gate between operations of one batch, of which the later one opens it for the earlier one: so the later one runs
+/// ahead of its turn, and cannot have seen what the earlier one wrote. Always open on executors that run nothing ahead.
+pub fn overtaken<E: Ahead>() -> Arc<Gate> {
+    let gate = Gate::new();
+    if !E::RUNS_AHEAD {
+        gate.open();
+    }
+    gate
+}
+
 /// A request of the test application.
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -80,6 +96,8 @@ pub enum Op {
     Add(&'static str, u64),
     Delete(&'static str),
     Wait(Arc<Gate>),
+    /// Looks for a key, opens the gate, and panics if the key was there (`true`), or if it was not (`false`).
+    Trap(&'static str, bool, Arc<Gate>),
     Panic,
 }
 
@@ -116,6 +134,12 @@ pub fn run(state: &mut impl CRUDState, op: &Op) -> Option<u64> {
         Op::Wait(gate) => {
             gate.pass();
             None
+        }
+        Op::Trap(key, there, gate) => {
+            let found = get(state, key);
+            gate.open();
+            assert!(found.is_some() != *there, "the trap of `{key}` springs");
+            found
         }
         Op::Panic => panic!("the operation panics"),
     }
@@ -213,7 +237,7 @@ pub fn batch<O>(seq: u64, ops: impl IntoIterator<Item = O>) -> UpdateBatch<O> {
 }
 
 /// Unordered requests numbered from `first`, from client 1.
-pub fn reads(first: u64, ops: impl IntoIterator<Item = Op>) -> UnorderedBatch<Op> {
+pub fn reads<O>(first: u64, ops: impl IntoIterator<Item = O>) -> UnorderedBatch<O> {
     let mut batch = UnorderedBatch::new();
     for (position, op) in ops.into_iter().enumerate() {
         batch.add(NodeId(1), SeqNo(0), SeqNo(first + position as u64), op);
@@ -319,6 +343,36 @@ fn assemble(
     Ok(Arrived { seq: seq.0, to, state, parts: count })
 }
 
+/// Waits for the failure, which every call must then return.
+pub fn wait_for_failure<O>(handle: &ExecutorHandle<O>) -> Failure {
+    wait_until("failure", || handle.failure().is_some());
+    let cause = handle.failure().unwrap();
+    let text = cause.to_string();
+    let refused = handle.queue_update(batch(u64::MAX, [])).expect_err("the executor has failed");
+    assert!(refused.to_string().contains(&text), "{refused} does not name {text}");
+    assert_eq!(refused.into_request().sequence_number(), SeqNo(u64::MAX));
+    assert!(handle.queue_update_and_get_appstate(batch(u64::MAX, [])).is_err());
+    assert!(handle.catch_up_to_quorum(batch(u64::MAX, []).into()).is_err());
+    assert!(handle.try_queue_update_unordered(reads(0, [])).is_err());
+    assert!(handle.poll_state_channel().is_err());
+    assert!(handle.read_state(NodeId(0)).is_err());
+    cause
+}
+
+/// Runs `trial`, in which an executor fails, beside another executor, which must not notice.
+pub fn beside_another<K: Kind>(trial: impl FnOnce()) {
+    let bystander = start::<K>();
+    bystander.handle.queue_update(batch(1, [Op::Add("a", 1)])).unwrap();
+    bystander.net.wait_for(1);
+    trial();
+    for seq in 2..=20 {
+        bystander.handle.queue_update(batch(seq, [Op::Add("a", 1), Op::Add("b", 1)])).unwrap();
+    }
+    bystander.handle.queue_update_unordered(reads(1, [Op::Get("a"), Op::Get("b")])).unwrap();
+    assert_eq!(bystander.read().state, reference(&[batch(1, [Op::Put("a", 20), Op::Put("b", 19)])]));
+    assert_eq!(bystander.finish().values()[39..], [Some(20), Some(19)]);
+}
+
 /// An executor that runs, and all its ends.
 pub struct Running {
     pub handle: ExecutorHandle<Op>,
@@ -349,16 +403,7 @@ impl Running {
 
     /// Waits for the failure, which every call must then return.
     pub fn wait_for_failure(&self) -> Failure {
-        wait_until("failure", || self.handle.failure().is_some());
-        let cause = self.handle.failure().unwrap();
-        let text = cause.to_string();
-        let refused = self.handle.queue_update(batch(u64::MAX, [])).expect_err("the executor has failed");
-        assert!(refused.to_string().contains(&text), "{refused} does not name {text}");
-        assert_eq!(refused.into_request(), batch(u64::MAX, []));
-        assert!(self.handle.try_queue_update_unordered(reads(0, [])).is_err());
-        assert!(self.handle.poll_state_channel().is_err());
-        assert!(self.handle.read_state(NodeId(0)).is_err());
-        cause
+        wait_for_failure(&self.handle)
     }
 
     /// The state as of now, asked for with `Read`; all earlier checkpoints must have been taken.
@@ -409,7 +454,7 @@ impl Setup {
 }
 
 /// One of the four executors.
-pub trait Kind {
+pub trait Kind: Ahead {
     const IN_PARTS: bool;
     fn start<R: ExecutorReplier>(setup: Setup) -> Result<Running, InitError>;
 }
@@ -419,8 +464,12 @@ pub fn start<K: Kind>() -> Running {
 }
 
 macro_rules! kind {
-    ($name:ident, $executor:ident, $trait:ident, $variant:ident, $in_parts:expr) => {
+    ($name:ident, $executor:ident, $trait:ident, $variant:ident, $in_parts:expr, $runs_ahead:expr) => {
         pub struct $name;
+
+        impl Ahead for $name {
+            const RUNS_AHEAD: bool = $runs_ahead;
+        }
 
         impl Kind for $name {
             const IN_PARTS: bool = $in_parts;
@@ -439,10 +488,10 @@ macro_rules! kind {
     };
 }
 
-kind!(SingleMon, SingleThreadedMonExecutor, TMonolithicStateExecutor, Mon, false);
-kind!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, Mon, false);
-kind!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, Div, true);
-kind!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, Div, true);
+kind!(SingleMon, SingleThreadedMonExecutor, TMonolithicStateExecutor, Mon, false, false);
+kind!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, Mon, false, true);
+kind!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, Div, true, false);
+kind!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, Div, true, true);
 
 /// Makes a test of each body for each of the kinds named, or, with `rig:` before them, for each of these rigs.
 #[macro_export]

@@ -10,10 +10,21 @@ use atlas_smr_execution::metrics::Counters;
 use atlas_smr_execution::reply::{ReplicaReplier, ReplyNode, RequestType, UpdateReply};
 use atlas_smr_execution::state::{DivisibleState, ShardedState};
 
-use super::within;
+use super::{Ahead, within};
 
 /// A network that keeps every reply.
-struct Collector<R>(Mutex<Vec<UpdateReply<R>>>);
+pub struct Collector<R>(Mutex<Vec<UpdateReply<R>>>);
+
+impl<R> Collector<R> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Collector(Mutex::default()))
+    }
+
+    /// The replies so far, in the order in which they were sent.
+    pub fn take(&self) -> Vec<UpdateReply<R>> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
 
 impl<R: Send + 'static> ReplyNode<R> for Collector<R> {
     fn send(&self, _: RequestType, reply: UpdateReply<R>, _: bool) -> Result<(), BoxError> {
@@ -30,10 +41,8 @@ pub struct Output<R> {
 }
 
 /// An executor that tests can run on batches.
-pub trait Rig {
+pub trait Rig: Ahead {
     const NAME: &'static str;
-    /// May an operation run before its turn?
-    const RUNS_AHEAD: bool;
 
     fn run<A>(
         config: &ExecutorConfig,
@@ -50,9 +59,12 @@ macro_rules! rig {
     ($name:ident, $executor:ident, $trait:ident, $receive:path, $runs_ahead:expr) => {
         pub struct $name;
 
+        impl Ahead for $name {
+            const RUNS_AHEAD: bool = $runs_ahead;
+        }
+
         impl Rig for $name {
             const NAME: &'static str = stringify!($executor);
-            const RUNS_AHEAD: bool = $runs_ahead;
 
             fn run<A>(
                 config: &ExecutorConfig,
@@ -66,7 +78,7 @@ macro_rules! rig {
                 let config = config.clone();
                 within(Self::NAME, move || {
                     type Executor<A> = $executor<A, ShardedState, Collector<Reply<A, ShardedState>>>;
-                    let node = Arc::new(Collector(Mutex::default()));
+                    let node = Collector::new();
                     let (handle, work) = Executor::<A>::init_handle_with(&config).expect("valid");
                     let initial = Some((state, Vec::new()));
                     let (_install, checkpoints) = Executor::<A>::init_with::<ReplicaReplier>(
@@ -84,8 +96,7 @@ macro_rules! rig {
                     let state = $receive(&checkpoints);
                     let metrics = handle.metrics();
                     handle.join().expect("a good end");
-                    let replies = std::mem::take(&mut *node.0.lock().unwrap());
-                    Output { replies, state, counters: metrics.counters() }
+                    Output { replies: node.take(), state, counters: metrics.counters() }
                 })
             }
         }

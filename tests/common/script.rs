@@ -91,16 +91,6 @@ impl Step {
     }
 }
 
-/// A gate between operations of one batch, of which the later one opens it for the earlier one: so the later one runs
-/// ahead of its turn, and cannot have seen what the earlier one wrote. Always open on executors that run nothing ahead.
-pub fn overtaken<R: Rig>() -> Arc<Gate> {
-    let gate = Gate::new();
-    if !R::RUNS_AHEAD {
-        gate.open();
-    }
-    gate
-}
-
 /// The application whose requests say themselves what is to be done.
 #[derive(Clone)]
 pub struct Script;

@@ -16,9 +16,9 @@ use atlas_smr_execution::error::{BoxError, Failure, InitError};
 use atlas_smr_execution::executor::*;
 use atlas_smr_execution::metrics::Counters;
 use atlas_smr_execution::reply::{ExecutorReplier, ReplicaReplier, ReplyNode, RequestType, UpdateReply};
-use atlas_smr_execution::state::CRUDState;
+use atlas_smr_execution::state::{CRUDState, DivisibleState};
 
-use state::{COLUMN, Descriptor, Part, TestState};
+use state::{COLUMN, Descriptor, TestState};
 
 /// No wait of a test is longer.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -290,24 +290,24 @@ impl StateTx {
 }
 
 /// The checkpoint channel of either kind of executor.
-pub enum StateRx {
-    Mon(ChannelSyncRx<AppStateMessage<TestState>>),
-    Div(ChannelSyncRx<AppStateMessage<AppState<TestState>>>),
+pub enum StateRx<S: DivisibleState = TestState> {
+    Mon(ChannelSyncRx<AppStateMessage<S>>),
+    Div(ChannelSyncRx<AppStateMessage<AppState<S>>>),
 }
 
 /// A checkpoint that has arrived whole.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct Arrived<S = TestState> {
     pub seq: u64,
     pub to: Option<NodeId>,
-    pub state: TestState,
+    pub state: S,
     /// Parts that travelled.
     pub parts: usize,
 }
 
-impl StateRx {
+impl<S: DivisibleState + Clone> StateRx<S> {
     /// The next checkpoint, completed by what `base` has; panics where pieces of two are mixed or some are missing.
-    pub fn next(&self, base: &TestState) -> Result<Arrived, RecvError> {
+    pub fn next(&self, base: &S) -> Result<Arrived<S>, RecvError> {
         match self {
             StateRx::Mon(rx) => {
                 let message = rx.recv_timeout(PATIENCE)?;
@@ -319,16 +319,16 @@ impl StateRx {
     }
 }
 
-fn assemble(
-    rx: &ChannelSyncRx<AppStateMessage<AppState<TestState>>>,
-    base: &TestState,
-) -> Result<Arrived, RecvError> {
+fn assemble<S: DivisibleState + Clone>(
+    rx: &ChannelSyncRx<AppStateMessage<AppState<S>>>,
+    base: &S,
+) -> Result<Arrived<S>, RecvError> {
     let first = rx.recv_timeout(PATIENCE)?;
     let (seq, to) = (first.sequence_number(), first.to());
     let AppState::StateDescriptor(descriptor) = first.into_state() else {
         panic!("a checkpoint begins with its descriptor")
     };
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts = Vec::new();
     loop {
         let message = rx.recv_timeout(PATIENCE)?;
         assert_eq!((message.sequence_number(), message.to()), (seq, to));
@@ -339,7 +339,7 @@ fn assemble(
         }
     }
     let (mut state, count) = (base.clone(), parts.len());
-    state.complete(&descriptor, parts).expect("base and parts make the checkpoint");
+    state.install(&descriptor, parts).expect("base and parts make the checkpoint");
     Ok(Arrived { seq: seq.0, to, state, parts: count })
 }
 

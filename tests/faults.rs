@@ -47,7 +47,7 @@ use atlas_smr_execution::error::Failure;
 use atlas_smr_execution::executor::ExecutorConfig;
 use common::rig::{self, Rig};
 use common::script::{Step, play, step};
-use common::{Gate, Kind, Op, Setup, batch, overtaken, start};
+use common::{Gate, Kind, Op, Setup, assert_table, batch, start};
 
 on!(rig: [SingleMon, MultiMon, SingleDiv, MultiDiv] {
     create_on_an_existing_key_changes_nothing,
@@ -178,7 +178,7 @@ fn delete_returns_what_was_there<R: Rig>() {
 }
 
 fn what_is_finished_first_is_not_answered_first<R: Rig>() {
-    let gate = overtaken::<R>();
+    let gate = Gate::new();
     let mut steps: Vec<Step> = (0..10).map(|position| step(move |_| position)).collect();
     let (first, last) = (steps[0].clone().after(&gate), steps[9].clone().opens(&gate));
     (steps[0], steps[9]) = (first, last);
@@ -186,7 +186,7 @@ fn what_is_finished_first_is_not_answered_first<R: Rig>() {
 }
 
 fn one_key_in_two_columns_does_not_collide<R: Rig>() {
-    let gate = overtaken::<R>();
+    let gate = Gate::new();
     let played = play::<R>([vec![
         step(|state| state.update("a", "key", "1")).after(&gate),
         step(|state| (state.update("b", "key", "2"), state.read("b", "key"))).opens(&gate),
@@ -196,7 +196,7 @@ fn one_key_in_two_columns_does_not_collide<R: Rig>() {
 }
 
 fn a_read_modify_write_does_not_collide_with_itself<R: Rig>() {
-    let gate = overtaken::<R>();
+    let gate = Gate::new();
     let add = |key: &'static str| {
         step(move |state| {
             let before = state.read("a", key);
@@ -224,7 +224,7 @@ fn raise() -> Step {
 }
 
 fn a_replay_on_another_branch_leaves_nothing_of_the_first<R: Rig>() {
-    let gate = overtaken::<R>();
+    let gate = Gate::new();
     let played = play::<R>([vec![
         raise().after(&gate),
         branch(("up", "1"), ("down", "1")).opens(&gate),
@@ -236,7 +236,7 @@ fn a_replay_on_another_branch_leaves_nothing_of_the_first<R: Rig>() {
 }
 
 fn a_replay_on_another_branch_reads_what_earlier_operations_wrote<R: Rig>() {
-    let gate = overtaken::<R>();
+    let gate = Gate::new();
     let played = play::<R>([
         vec![step(|state| state.put("a", "other", "old"))],
         vec![
@@ -250,7 +250,7 @@ fn a_replay_on_another_branch_reads_what_earlier_operations_wrote<R: Rig>() {
 }
 
 fn an_earlier_write_does_not_overwrite_a_replay_on_another_branch<R: Rig>() {
-    let gate = overtaken::<R>();
+    let gate = Gate::new();
     let played = play::<R>([vec![
         step(|state| state.put("a", "key", "early")).after(&gate),
         raise(),
@@ -263,7 +263,7 @@ fn an_earlier_write_does_not_overwrite_a_replay_on_another_branch<R: Rig>() {
 fn replays_cascade<R: Rig>() {
     const LINKS: usize = 40;
     // The first link waits for each of the others, so all of them miss what they are to build on.
-    let gates: Vec<_> = (1..LINKS).map(|_| overtaken::<R>()).collect();
+    let gates: Vec<_> = (1..LINKS).map(|_| Gate::new()).collect();
     let link = |position: usize| {
         step(move |state| match state.read("a", &format!("link {}", position - 1)) {
             Some(link) => state.update("a", &format!("link {position}"), &format!("{link}.")),
@@ -280,7 +280,7 @@ fn replays_cascade<R: Rig>() {
 }
 
 fn an_operation_may_rely_on_an_earlier_one_of_its_batch<R: Rig>() {
-    let gate = overtaken::<R>();
+    let gate = Gate::new();
     let played = play::<R>([
         vec![
             step(|state| state.create("a", "account", "7")).after(&gate),
@@ -312,22 +312,7 @@ fn two_hot_accounts_cost_one_replay_an_operation<R: Rig>() {
     assert!(runs.load(Ordering::Relaxed) <= 2 * OPERATIONS);
 }
 
-/// Every test of the table stands where the table says.
 #[test]
 fn the_table_is_complete() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let read = |file: &str| {
-        std::fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
-    };
-    let own = read("faults.rs");
-    let rows: Vec<&str> = own.lines().filter_map(|line| line.strip_prefix("//! | ")).skip(1).collect();
-    assert_eq!(rows.len(), 33);
-    for row in rows {
-        let (_, test) = row.trim_end_matches(" |").rsplit_once(" | ").expect("two columns");
-        let (file, name) = test.split_once("::").expect("a file and a test");
-        let text = read(file);
-        let is_test = text.contains(&format!("#[test]\nfn {name}()"))
-            || text.contains(&format!("    {name},\n")) && text.contains(&format!("\nfn {name}<"));
-        assert!(is_test, "{file} has no test `{name}`");
-    }
+    assert_table("faults.rs", 33);
 }

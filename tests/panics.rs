@@ -3,14 +3,18 @@
 //!
 //! | where | test |
 //! |---|---|
-//! | `update`, ahead of the turn only | `a_panic_ahead_of_the_turn_is_no_failure`, and `faults.rs` |
-//! | `update`, at the turn only | `a_panic_at_the_turn_alone_is_the_cause` |
-//! | `update` | `a_panic_in_update_is_the_cause_and_its_state_never_leaves`, `a_batch_that_panics_leaves_no_trace_on_disk` |
-//! | `update`, in the initial requests | `lifecycle.rs`, `a_panic_in_the_replay_is_the_executors_failure` |
-//! | `unordered_execution` | `a_panic_in_an_unordered_request_is_the_cause` |
-//! | a state's `commit` | `a_panic_in_commit_is_the_cause`, and for an error `a_commit_that_is_refused_leaves_no_trace_on_disk` |
-//! | a state's `snapshot`, `descriptor`, `part` | `transfer.rs`, `a_panic_in_snapshot_is_the_cause`, `a_panic_in_a_part_is_the_cause` |
-//! | the reply node | `replies.rs`, `a_panic_of_the_network_stops_the_executor_with_its_cause` |
+//! | `update`, ahead of the turn only | panics.rs::a_panic_ahead_of_the_turn_is_no_failure |
+//! | `update`, at the turn only | panics.rs::a_panic_at_the_turn_alone_is_the_cause |
+//! | `update` | panics.rs::a_panic_in_update_is_the_cause_and_its_state_never_leaves |
+//! | `update`, on a durable state | panics.rs::a_batch_that_panics_leaves_no_trace_on_disk |
+//! | `update`, in the initial requests | lifecycle.rs::a_panic_in_the_replay_is_the_executors_failure |
+//! | `unordered_execution` | panics.rs::a_panic_in_an_unordered_request_is_the_cause |
+//! | a state's `commit` | panics.rs::a_panic_in_commit_is_the_cause |
+//! | a state's `commit`, an error | panics.rs::a_commit_that_is_refused_leaves_no_trace_on_disk |
+//! | a state's `snapshot` | transfer.rs::a_panic_in_snapshot_is_the_cause |
+//! | a state's `descriptor`, `part` | transfer.rs::a_panic_in_a_part_is_the_cause |
+//! | the reply node | replies.rs::a_panic_of_the_network_stops_the_executor_with_its_cause |
+//! | the reply node, while the executor idles | replies.rs::a_panic_of_the_network_stops_an_executor_that_idles |
 
 mod common;
 
@@ -251,4 +255,9 @@ fn a_panic_in_commit_is_the_cause() {
             assert!(cause.to_string().contains("the disk is gone"), "{cause}");
         },
     );
+}
+
+#[test]
+fn the_table_is_complete() {
+    assert_table("panics.rs", 12);
 }

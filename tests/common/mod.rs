@@ -21,7 +21,7 @@ use atlas_smr_execution::state::{CRUDState, DivisibleState};
 use state::{COLUMN, Descriptor, TestState};
 
 /// No wait of a test is longer.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `body` on a thread of its own; fails the test if it does not return.
 pub fn within<R: Send + 'static>(what: &str, body: impl FnOnce() -> R + Send + 'static) -> R {
@@ -36,6 +36,26 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "{what}: waited in vain");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Checks the table in the header of a file of tests: its last column says `file::test`, and there they are.
+pub fn assert_table(file: &str, rows: usize) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let read =
+        |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let header = read(file);
+    let listed: Vec<&str> = header.lines().filter_map(|line| line.strip_prefix("//! | ")).skip(1).collect();
+    assert_eq!(listed.len(), rows);
+    for row in listed {
+        let (_, test) = row.trim_end_matches(" |").rsplit_once(" | ").expect("two columns");
+        let (file, name) = test.split_once("::").expect("a file and a test");
+        let text = read(file);
+        let alone = text.contains(&format!("#[test]\nfn {name}()"))
+            || text.contains(&format!("#[test]\n    fn {name}()"));
+        // In the list of the macro `on`, and with a parameter for the executor.
+        let on_all = text.contains(&format!("    {name},\n")) && text.contains(&format!("\nfn {name}<"));
+        assert!(alone || on_all, "{file} has no test `{name}`");
     }
 }
 

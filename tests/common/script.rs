@@ -56,38 +56,39 @@ type Body = dyn Fn(&mut dyn Texts) -> String + Send + Sync;
 
 /// An operation. Its reply is what the closure returned, as `Debug` writes it.
 #[derive(Clone)]
-pub struct Step(Arc<Body>);
+pub struct Step {
+    body: Arc<Body>,
+    after: Vec<Arc<Gate>>,
+    opens: Vec<Arc<Gate>>,
+}
 
 pub fn step<R: Debug>(body: impl Fn(&mut dyn Texts) -> R + Send + Sync + 'static) -> Step {
-    Step(Arc::new(move |state| format!("{:?}", body(state))))
+    Step { body: Arc::new(move |state| format!("{:?}", body(state))), after: Vec::new(), opens: Vec::new() }
 }
 
-/// Opens its gate when its operation is over, also by a panic.
-struct Opens(Arc<Gate>);
-
-impl Drop for Opens {
-    fn drop(&mut self) {
-        self.0.open();
-    }
-}
-
+/// Gates between operations of one batch, which an earlier operation waits for and a later one opens: so the later one
+/// runs ahead of its turn, and cannot have seen what the earlier one wrote. They are there for units only; in the plain
+/// loop no operation can overtake another.
 impl Step {
     /// The same once `gate` is open.
-    pub fn after(self, gate: &Arc<Gate>) -> Step {
-        let gate = Arc::clone(gate);
-        Step(Arc::new(move |state| {
-            gate.pass();
-            (self.0)(state)
-        }))
+    pub fn after(mut self, gate: &Arc<Gate>) -> Step {
+        self.after.push(Arc::clone(gate));
+        self
     }
 
     /// The same, and then `gate` is open.
-    pub fn opens(self, gate: &Arc<Gate>) -> Step {
-        let gate = Arc::clone(gate);
-        Step(Arc::new(move |state| {
-            let _gate = Opens(Arc::clone(&gate));
-            (self.0)(state)
-        }))
+    pub fn opens(mut self, gate: &Arc<Gate>) -> Step {
+        self.opens.push(Arc::clone(gate));
+        self
+    }
+}
+
+/// Opens gates when an operation is over, also by a panic.
+struct Opens<'a>(&'a [Arc<Gate>]);
+
+impl Drop for Opens<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|gate| gate.open());
     }
 }
 
@@ -112,13 +113,15 @@ impl<S: CRUDState + Default> Application<S> for Script {
     }
 
     fn update(&self, state: &mut S, request: Step) -> String {
-        (request.0)(state)
+        (request.body)(state)
     }
 }
 
 impl<S: CRUDState + Default> ScalableApp<S> for Script {
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: Step) -> String {
-        (request.0)(state)
+        request.after.iter().for_each(|gate| gate.pass());
+        let _gates = Opens(&request.opens);
+        (request.body)(state)
     }
 }
 

@@ -1,4 +1,46 @@
 //! The execution engine of a replicated state machine.
+//!
+//! Consensus hands an executor ordered batches of operations. It runs them on an application's state, on all cores at once,
+//! and after every batch the state and every reply are byte-identical to those of the loop over
+//! [`Application::update`](app::Application::update): whatever the number of threads, the hash seed or the timing. Replies
+//! leave in batch order. A batch that fails is dropped whole, and every later call on the handle says why.
+//!
+//! ```text
+//!  ExecutorHandle ──► queue ──► the executor's thread, for each batch:
+//!
+//!     pool        all threads take positions, in ascending order,
+//!     unit        and run operations ahead of their turn: on the newest retired versions, else on the state;
+//!                 what a unit observes is logged, what it writes stays in its thread's arena
+//!     retire      in batch order: did the unit see exactly its prefix? accept it, else replay it here and now;
+//!     resolver    then its writes become the newest versions
+//!     commit      the last value of each touched key ──► state, once
+//!
+//!  replies in batch order ──► reply thread ──► ReplyNode        snapshots ──► checkpoint thread ──► their reader
+//! ```
+//!
+//! A replay happens at the unit's turn, on its exact prefix: it is right, and never repeated. Batches for which running ahead
+//! does not pay are run one operation after the other, in place. Nobody can tell from the results.
+//!
+//! The modules, in the order in which they are best read:
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`batch`] | what comes in: numbered batches of client operations |
+//! | [`app`] | what the user writes: a deterministic service |
+//! | [`state`] | what it runs on; the built-in state is [`ShardedState`](state::ShardedState) |
+//! | [`reply`] | what goes out, and who may send it |
+//! | [`executor`] | the four executors: one loop, two engines, two ways for a state to travel |
+//! | [`error`], [`metrics`] | what can go wrong; what is counted |
+//! | `unit` | one run of one operation: its reads, its writes |
+//! | `resolver` | the overlay: retired versions and their stamps |
+//! | `retire`, `commit` | the walk in batch order; the one commit pass |
+//! | `schedule` | which thread runs which position, and when |
+//! | `pool`, `arena` | pinned threads, a job at a time; memory of a batch, per thread |
+//! | `raw`, `sync` | all unsafe code, in small safe pieces; all atomics, cells and threads, std's or loom's |
+//!
+//! Imports go one way: executor -> schedule -> retire, commit -> resolver -> unit -> pool, arena -> app -> reply, state ->
+//! raw -> error, metrics -> batch, sync. A module imports only from the rows to the right of its own. `raw` stands below
+//! what users see, because `state` commits on several threads with one of its pieces; it knows nothing but `sync` itself.
 #![deny(unsafe_code)]
 
 pub mod app;

@@ -1,7 +1,7 @@
 //! Counters and histograms of one executor, readable at any time.
 //!
 //! Written once per batch, never per operation. With the feature `metrics` every value also goes to the `metrics`
-//! facade under the names below.
+//! facade: under the names below, and the other [`Counters`] under theirs with `atlas_` before it.
 
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,9 @@ impl Timer {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    (@name $name:ident) => { concat!("atlas_", stringify!($name)) };
+    (@name $name:ident $facade:ident) => { $facade };
+    ($($(#[$doc:meta])* $name:ident $(as $facade:ident)?),* $(,)?) => {
         /// What is counted.
         #[allow(non_camel_case_types)]
         #[derive(Clone, Copy, Debug)]
@@ -70,7 +72,7 @@ macro_rules! counters {
 
         impl Counter {
             #[cfg(feature = "metrics")]
-            const NAMES: &[&str] = &[$(concat!("atlas_", stringify!($name))),*];
+            const NAMES: &[&str] = &[$(counters!(@name $name $($facade)?)),*];
             const COUNT: usize = [$(Counter::$name),*].len();
         }
 
@@ -92,9 +94,9 @@ macro_rules! counters {
 
 counters! {
     /// Ordered operations executed (metric 804).
-    operations,
+    operations as OPERATIONS_EXECUTED_PER_SECOND,
     /// Unordered operations executed (metric 805).
-    unordered_operations,
+    unordered_operations as UNORDERED_OPERATIONS_EXECUTED_PER_SECOND,
     /// Unordered operations of these that were answered beside an ordered batch, on the state before it.
     unordered_beside,
     /// Ordered batches executed.

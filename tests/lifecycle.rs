@@ -20,8 +20,6 @@ on!([SingleMon, MultiMon, SingleDiv, MultiDiv] {
     an_executor_that_never_started_does_not_keep_anyone,
     a_full_queue_hands_the_batch_back,
     a_sender_that_waits_for_room_is_woken_by_the_failure,
-    a_panic_in_update_is_the_cause_and_its_state_never_leaves,
-    a_panic_in_an_unordered_request_is_the_cause,
     batches_that_were_executed_are_skipped_and_counted,
     the_first_batch_may_have_any_number,
     catching_up_twice_is_harmless_and_answers_nobody,
@@ -88,38 +86,6 @@ fn a_sender_that_waits_for_room_is_woken_by_the_failure<K: Kind>() {
     let Err(QueueError::Failed { cause, request }) = refused else { panic!("refused with the cause") };
     assert!(matches!(cause, Failure::OperationPanicked { batch: SeqNo(1), .. }), "{cause}");
     assert_eq!(request, batch(3, [Op::Get("a")]));
-    assert!(running.join().0.is_err());
-}
-
-fn a_panic_in_update_is_the_cause_and_its_state_never_leaves<K: Kind>() {
-    let bystander = start::<K>();
-    let running = start::<K>();
-    running.handle.queue_update_and_get_appstate(batch(1, [Op::Put("a", 1)])).unwrap();
-    let fatal = batch(2, [Op::Put("a", 2), Op::Panic, Op::Put("a", 3)]);
-    running.handle.queue_update_and_get_appstate(fatal).unwrap();
-    let _ = running.handle.try_read_state(NodeId(5));
-    let cause = running.wait_for_failure();
-    let text = cause.to_string();
-    assert!(matches!(cause, Failure::OperationPanicked { batch: SeqNo(2), .. }), "{text}");
-    assert!(text.contains("the operation panics"), "{text}");
-    let (end, net, checkpoints) = running.join();
-    assert_eq!(end.unwrap_err().to_string(), text);
-    assert_eq!(net.operations(), [1000]);
-    let before = reference(&[batch(1, [Op::Put("a", 1)])]);
-    let arrived = checkpoints.next(&TestState::default()).expect("the checkpoint before it");
-    assert_eq!((arrived.seq, arrived.state), (1, before));
-    assert!(matches!(checkpoints.next(&TestState::default()), Err(RecvError::Failed(_))));
-
-    bystander.handle.queue_update(batch(1, [Op::Put("a", 1)])).unwrap();
-    assert_eq!(bystander.finish().operations(), [1000]);
-}
-
-fn a_panic_in_an_unordered_request_is_the_cause<K: Kind>() {
-    let running = start::<K>();
-    running.handle.queue_update_unordered(reads(1, [Op::Get("a"), Op::Panic])).unwrap();
-    let cause = running.wait_for_failure();
-    assert!(matches!(cause, Failure::UnorderedPanicked { .. }), "{cause}");
-    assert!(cause.to_string().contains("the unordered request panics"));
     assert!(running.join().0.is_err());
 }
 

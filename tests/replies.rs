@@ -182,25 +182,29 @@ fn an_unreachable_client_harms_nobody_else<K: Kind>() {
 }
 
 fn a_panic_of_the_network_stops_the_executor_with_its_cause<K: Kind>() {
-    let mut setup = Setup::net(Net { panics: Some(1), ..Net::default() });
-    setup.config.reply_buffer = 1;
-    setup.config.executing_buffer = 2;
-    let running = setup.start::<K>();
-    // More than fits anywhere: those that wait for room are woken with the cause.
-    let refused = (1..=50).find_map(|seq| running.handle.queue_update(batch(seq, [Op::Get("a")])).err());
-    assert!(refused.expect("refused").to_string().contains("the network panics"));
-    let cause = running.wait_for_failure();
-    assert!(matches!(cause, Failure::ReplyNodePanicked { .. }), "{cause}");
-    let (end, ..) = running.join();
-    assert!(matches!(end, Err(Failure::ReplyNodePanicked { .. })));
+    beside_another::<K>(|| {
+        let mut setup = Setup::net(Net { panics: Some(1), ..Net::default() });
+        setup.config.reply_buffer = 1;
+        setup.config.executing_buffer = 2;
+        let running = setup.start::<K>();
+        // More than fits anywhere: those that wait for room are woken with the cause.
+        let refused = (1..=50).find_map(|seq| running.handle.queue_update(batch(seq, [Op::Get("a")])).err());
+        assert!(refused.expect("refused").to_string().contains("the network panics"));
+        let cause = running.wait_for_failure();
+        assert!(matches!(cause, Failure::ReplyNodePanicked { .. }), "{cause}");
+        let (end, ..) = running.join();
+        assert!(matches!(end, Err(Failure::ReplyNodePanicked { .. })));
+    });
 }
 
 fn a_panic_of_the_network_stops_an_executor_that_idles<K: Kind>() {
-    let running = Setup::net(Net { panics: Some(1), ..Net::default() }).start::<K>();
-    running.handle.queue_update(batch(1, [Op::Get("a")])).unwrap();
-    let second = running.handle.clone();
-    // The second handle lives on; the executor must not wait for its next request.
-    let (end, ..) = running.join();
-    assert!(matches!(end, Err(Failure::ReplyNodePanicked { .. })));
-    assert!(second.queue_update(batch(2, [])).is_err());
+    beside_another::<K>(|| {
+        let running = Setup::net(Net { panics: Some(1), ..Net::default() }).start::<K>();
+        running.handle.queue_update(batch(1, [Op::Get("a")])).unwrap();
+        let second = running.handle.clone();
+        // The second handle lives on; the executor must not wait for its next request.
+        let (end, ..) = running.join();
+        assert!(matches!(end, Err(Failure::ReplyNodePanicked { .. })));
+        assert!(second.queue_update(batch(2, [])).is_err());
+    });
 }

@@ -30,6 +30,7 @@ mod in_parts {
 
     on!([SingleDiv, MultiDiv] {
         only_changed_parts_travel,
+        execution_goes_on_while_a_checkpoint_is_described,
         a_panic_in_a_part_is_the_cause,
         parts_install_in_any_order_and_twice,
         bad_parts_are_refused_by_name_and_the_right_ones_still_count,
@@ -234,6 +235,26 @@ fn only_changed_parts_travel<K: Kind>() {
         base = arrived.state;
     }
     assert_eq!(travelled, [PARTS, 1, 0, 1]);
+    running.finish();
+}
+
+fn execution_goes_on_while_a_checkpoint_is_described<K: Kind>() {
+    let gate = Gate::new();
+    let initial = Some((TestState::described_after(Arc::clone(&gate)), Vec::new()));
+    let running = Setup { initial, ..Setup::default() }.start::<K>();
+    let batches: Vec<_> = (1..=100).map(|seq| batch(seq, [Op::Add("a", seq)])).collect();
+    running.handle.queue_update_and_get_appstate(batches[0].clone()).unwrap();
+    gate.wait_for_visitor();
+    for batch in &batches[1..] {
+        running.handle.queue_update_and_get_appstate(batch.clone()).unwrap();
+    }
+    running.net.wait_for(100);
+    gate.open();
+    let first = running.checkpoints.next(&empty()).unwrap();
+    assert_eq!((first.seq, &first.state), (1, &reference(&batches[..1])));
+    let last = running.checkpoints.next(&first.state).unwrap();
+    assert_eq!((last.seq, last.state), (100, reference(&batches)));
+    assert_eq!(running.counters().dropped_checkpoints, 98);
     running.finish();
 }
 

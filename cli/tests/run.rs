@@ -199,6 +199,16 @@ fn a_malformed_trace_is_named_with_file_and_line() {
 }
 
 #[test]
+fn an_unreadable_trace_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("5.jsonl")).expect("made");
+    let output = atlas_smr(&["--workload", "trace", "--trace-dir", text(folder.path())]);
+    let complaint = complaint(&output);
+    assert_eq!(output.status.code(), Some(2), "{complaint}");
+    assert!(complaint.contains("5.jsonl") && complaint.lines().count() == 1, "{complaint}");
+}
+
+#[test]
 fn nobody_reading_is_no_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_atlas-smr"))
         .args(["--operations", "100", "--work-ns", "0", "--executor", "single-mon"])

@@ -69,12 +69,13 @@ fn pinned(cores: &Cores) -> MutexGuard<'_, Vec<usize>> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::sync::spawn;
 
     #[test]
     fn pinning_one_thread_first_leaves_the_others_their_cores() {
         let before = cores().ids.len();
         let places = Place::reserve(before);
-        std::thread::spawn(move || {
+        spawn("pinned", move || {
             if !places[0].as_ref().is_some_and(Place::pin_current) {
                 eprintln!("skipped: threads cannot be pinned here");
                 return;
@@ -84,6 +85,7 @@ mod tests {
             let again = Place::reserve(before);
             assert_eq!(again.iter().flatten().count(), before, "the list was captured before pinning");
         })
+        .expect("a thread")
         .join()
         .expect("no panic");
     }

@@ -7,6 +7,8 @@
 mod crew;
 mod merge;
 mod sharded;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -31,6 +33,10 @@ pub trait CRUDState: Send {
     ///
     /// True for states in memory. A state whose writes are durable at once says false: then every batch reaches it
     /// through one [`commit`](CRUDState::commit), and a batch that panics leaves no trace.
+    ///
+    /// That is for the multi-threaded executors, also with a single thread. The single-threaded ones take any
+    /// [`Application`](crate::app::Application) on any state, and hence run each batch in place: they are not for
+    /// durable states.
     const IN_PLACE: bool = true;
 
     /// The value of `key`, or `None` if it is absent.

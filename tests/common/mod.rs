@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test program uses its own part of it.
 
 pub mod rig;
+pub mod script;
 pub mod state;
 
 use std::sync::mpsc;
@@ -15,12 +16,12 @@ use atlas_smr_execution::error::{BoxError, Failure, InitError};
 use atlas_smr_execution::executor::*;
 use atlas_smr_execution::metrics::Counters;
 use atlas_smr_execution::reply::{ExecutorReplier, ReplicaReplier, ReplyNode, RequestType, UpdateReply};
-use atlas_smr_execution::state::CRUDState;
+use atlas_smr_execution::state::{CRUDState, DivisibleState};
 
-use state::{COLUMN, Descriptor, Part, TestState};
+use state::{COLUMN, Descriptor, TestState};
 
 /// No wait of a test is longer.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `body` on a thread of its own; fails the test if it does not return.
 pub fn within<R: Send + 'static>(what: &str, body: impl FnOnce() -> R + Send + 'static) -> R {
@@ -35,6 +36,26 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "{what}: waited in vain");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Checks the table in the header of a file of tests: its last column says `file::test`, and there they are.
+pub fn assert_table(file: &str, rows: usize) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let read =
+        |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let header = read(file);
+    let listed: Vec<&str> = header.lines().filter_map(|line| line.strip_prefix("//! | ")).skip(1).collect();
+    assert_eq!(listed.len(), rows);
+    for row in listed {
+        let (_, test) = row.trim_end_matches(" |").rsplit_once(" | ").expect("two columns");
+        let (file, name) = test.split_once("::").expect("a file and a test");
+        let text = read(file);
+        let alone = text.contains(&format!("#[test]\nfn {name}()"))
+            || text.contains(&format!("#[test]\n    fn {name}()"));
+        // In the list of the macro `on`, and with a parameter for the executor.
+        let on_all = text.contains(&format!("    {name},\n")) && text.contains(&format!("\nfn {name}<"));
+        assert!(alone || on_all, "{file} has no test `{name}`");
     }
 }
 
@@ -70,6 +91,22 @@ impl Gate {
     }
 }
 
+/// Of an executor.
+pub trait Ahead {
+    /// May an operation run before its turn?
+    const RUNS_AHEAD: bool;
+}
+
+/// A gate between operations of one batch, of which the later one opens it for the earlier one: so the later one runs
+/// ahead of its turn, and cannot have seen what the earlier one wrote. Always open on executors that run nothing ahead.
+pub fn overtaken<E: Ahead>() -> Arc<Gate> {
+    let gate = Gate::new();
+    if !E::RUNS_AHEAD {
+        gate.open();
+    }
+    gate
+}
+
 /// A request of the test application.
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -79,6 +116,8 @@ pub enum Op {
     Add(&'static str, u64),
     Delete(&'static str),
     Wait(Arc<Gate>),
+    /// Looks for a key, opens the gate, and panics if the key was there (`true`), or if it was not (`false`).
+    Trap(&'static str, bool, Arc<Gate>),
     Panic,
 }
 
@@ -115,6 +154,12 @@ pub fn run(state: &mut impl CRUDState, op: &Op) -> Option<u64> {
         Op::Wait(gate) => {
             gate.pass();
             None
+        }
+        Op::Trap(key, there, gate) => {
+            let found = get(state, key);
+            gate.open();
+            assert!(found.is_some() != *there, "the trap of `{key}` springs");
+            found
         }
         Op::Panic => panic!("the operation panics"),
     }
@@ -203,7 +248,7 @@ impl ReplyNode<Option<u64>> for Net {
 }
 
 /// A batch whose operations are numbered `1000 * seq + position` and come from client 1.
-pub fn batch(seq: u64, ops: impl IntoIterator<Item = Op>) -> UpdateBatch<Op> {
+pub fn batch<O>(seq: u64, ops: impl IntoIterator<Item = O>) -> UpdateBatch<O> {
     let mut batch = UpdateBatch::new(SeqNo(seq));
     for (position, op) in ops.into_iter().enumerate() {
         batch.add(NodeId(1), SeqNo(0), SeqNo(1000 * seq + position as u64), op);
@@ -212,7 +257,7 @@ pub fn batch(seq: u64, ops: impl IntoIterator<Item = Op>) -> UpdateBatch<Op> {
 }
 
 /// Unordered requests numbered from `first`, from client 1.
-pub fn reads(first: u64, ops: impl IntoIterator<Item = Op>) -> UnorderedBatch<Op> {
+pub fn reads<O>(first: u64, ops: impl IntoIterator<Item = O>) -> UnorderedBatch<O> {
     let mut batch = UnorderedBatch::new();
     for (position, op) in ops.into_iter().enumerate() {
         batch.add(NodeId(1), SeqNo(0), SeqNo(first + position as u64), op);
@@ -265,24 +310,24 @@ impl StateTx {
 }
 
 /// The checkpoint channel of either kind of executor.
-pub enum StateRx {
-    Mon(ChannelSyncRx<AppStateMessage<TestState>>),
-    Div(ChannelSyncRx<AppStateMessage<AppState<TestState>>>),
+pub enum StateRx<S: DivisibleState = TestState> {
+    Mon(ChannelSyncRx<AppStateMessage<S>>),
+    Div(ChannelSyncRx<AppStateMessage<AppState<S>>>),
 }
 
 /// A checkpoint that has arrived whole.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct Arrived<S = TestState> {
     pub seq: u64,
     pub to: Option<NodeId>,
-    pub state: TestState,
+    pub state: S,
     /// Parts that travelled.
     pub parts: usize,
 }
 
-impl StateRx {
+impl<S: DivisibleState + Clone> StateRx<S> {
     /// The next checkpoint, completed by what `base` has; panics where pieces of two are mixed or some are missing.
-    pub fn next(&self, base: &TestState) -> Result<Arrived, RecvError> {
+    pub fn next(&self, base: &S) -> Result<Arrived<S>, RecvError> {
         match self {
             StateRx::Mon(rx) => {
                 let message = rx.recv_timeout(PATIENCE)?;
@@ -294,16 +339,16 @@ impl StateRx {
     }
 }
 
-fn assemble(
-    rx: &ChannelSyncRx<AppStateMessage<AppState<TestState>>>,
-    base: &TestState,
-) -> Result<Arrived, RecvError> {
+fn assemble<S: DivisibleState + Clone>(
+    rx: &ChannelSyncRx<AppStateMessage<AppState<S>>>,
+    base: &S,
+) -> Result<Arrived<S>, RecvError> {
     let first = rx.recv_timeout(PATIENCE)?;
     let (seq, to) = (first.sequence_number(), first.to());
     let AppState::StateDescriptor(descriptor) = first.into_state() else {
         panic!("a checkpoint begins with its descriptor")
     };
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts = Vec::new();
     loop {
         let message = rx.recv_timeout(PATIENCE)?;
         assert_eq!((message.sequence_number(), message.to()), (seq, to));
@@ -314,8 +359,38 @@ fn assemble(
         }
     }
     let (mut state, count) = (base.clone(), parts.len());
-    state.complete(&descriptor, parts).expect("base and parts make the checkpoint");
+    state.install(&descriptor, parts).expect("base and parts make the checkpoint");
     Ok(Arrived { seq: seq.0, to, state, parts: count })
+}
+
+/// Waits for the failure, which every call must then return.
+pub fn wait_for_failure<O>(handle: &ExecutorHandle<O>) -> Failure {
+    wait_until("failure", || handle.failure().is_some());
+    let cause = handle.failure().unwrap();
+    let text = cause.to_string();
+    let refused = handle.queue_update(batch(u64::MAX, [])).expect_err("the executor has failed");
+    assert!(refused.to_string().contains(&text), "{refused} does not name {text}");
+    assert_eq!(refused.into_request().sequence_number(), SeqNo(u64::MAX));
+    assert!(handle.queue_update_and_get_appstate(batch(u64::MAX, [])).is_err());
+    assert!(handle.catch_up_to_quorum(batch(u64::MAX, []).into()).is_err());
+    assert!(handle.try_queue_update_unordered(reads(0, [])).is_err());
+    assert!(handle.poll_state_channel().is_err());
+    assert!(handle.read_state(NodeId(0)).is_err());
+    cause
+}
+
+/// Runs `trial`, in which an executor fails, beside another executor, which must not notice.
+pub fn beside_another<K: Kind>(trial: impl FnOnce()) {
+    let bystander = start::<K>();
+    bystander.handle.queue_update(batch(1, [Op::Add("a", 1)])).unwrap();
+    bystander.net.wait_for(1);
+    trial();
+    for seq in 2..=20 {
+        bystander.handle.queue_update(batch(seq, [Op::Add("a", 1), Op::Add("b", 1)])).unwrap();
+    }
+    bystander.handle.queue_update_unordered(reads(1, [Op::Get("a"), Op::Get("b")])).unwrap();
+    assert_eq!(bystander.read().state, reference(&[batch(1, [Op::Put("a", 20), Op::Put("b", 19)])]));
+    assert_eq!(bystander.finish().values()[39..], [Some(20), Some(19)]);
 }
 
 /// An executor that runs, and all its ends.
@@ -348,16 +423,7 @@ impl Running {
 
     /// Waits for the failure, which every call must then return.
     pub fn wait_for_failure(&self) -> Failure {
-        wait_until("failure", || self.handle.failure().is_some());
-        let cause = self.handle.failure().unwrap();
-        let text = cause.to_string();
-        let refused = self.handle.queue_update(batch(u64::MAX, [])).expect_err("the executor has failed");
-        assert!(refused.to_string().contains(&text), "{refused} does not name {text}");
-        assert_eq!(refused.into_request(), batch(u64::MAX, []));
-        assert!(self.handle.try_queue_update_unordered(reads(0, [])).is_err());
-        assert!(self.handle.poll_state_channel().is_err());
-        assert!(self.handle.read_state(NodeId(0)).is_err());
-        cause
+        wait_for_failure(&self.handle)
     }
 
     /// The state as of now, asked for with `Read`; all earlier checkpoints must have been taken.
@@ -408,7 +474,7 @@ impl Setup {
 }
 
 /// One of the four executors.
-pub trait Kind {
+pub trait Kind: Ahead {
     const IN_PARTS: bool;
     fn start<R: ExecutorReplier>(setup: Setup) -> Result<Running, InitError>;
 }
@@ -418,8 +484,12 @@ pub fn start<K: Kind>() -> Running {
 }
 
 macro_rules! kind {
-    ($name:ident, $executor:ident, $trait:ident, $variant:ident, $in_parts:expr) => {
+    ($name:ident, $executor:ident, $trait:ident, $variant:ident, $in_parts:expr, $runs_ahead:expr) => {
         pub struct $name;
+
+        impl Ahead for $name {
+            const RUNS_AHEAD: bool = $runs_ahead;
+        }
 
         impl Kind for $name {
             const IN_PARTS: bool = $in_parts;
@@ -438,19 +508,20 @@ macro_rules! kind {
     };
 }
 
-kind!(SingleMon, SingleThreadedMonExecutor, TMonolithicStateExecutor, Mon, false);
-kind!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, Mon, false);
-kind!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, Div, true);
-kind!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, Div, true);
+kind!(SingleMon, SingleThreadedMonExecutor, TMonolithicStateExecutor, Mon, false, false);
+kind!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, Mon, false, true);
+kind!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, Div, true, false);
+kind!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, Div, true, true);
 
-/// Makes a test of each body for each of the kinds named.
+/// Makes a test of each body for each of the kinds named, or, with `rig:` before them, for each of these rigs.
 #[macro_export]
 macro_rules! on {
-    ([$($kind:ident),*] $bodies:tt) => { $( $crate::on!(@ $kind $bodies); )* };
-    (@ $kind:ident { $($body:ident),* $(,)? }) => {
+    ([$($kind:ident),*] $bodies:tt) => { $( $crate::on!(@ common $kind $bodies); )* };
+    (rig: [$($kind:ident),*] $bodies:tt) => { $( $crate::on!(@ rig $kind $bodies); )* };
+    (@ $from:ident $kind:ident { $($body:ident),* $(,)? }) => {
         #[allow(non_snake_case)]
         mod $kind {
-            $( #[test] fn $body() { super::$body::<super::common::$kind>() } )*
+            $( #[test] fn $body() { super::$body::<super::$from::$kind>() } )*
         }
     };
 }

@@ -2,18 +2,29 @@
 
 use std::sync::{Arc, Mutex};
 
-use atlas_smr_execution::app::{ApplicationData, Reply, Request, ScalableApp};
+use atlas_smr_execution::app::{Reply, Request, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, UpdateBatch};
 use atlas_smr_execution::error::BoxError;
 use atlas_smr_execution::executor::*;
 use atlas_smr_execution::metrics::Counters;
 use atlas_smr_execution::reply::{ReplicaReplier, ReplyNode, RequestType, UpdateReply};
-use atlas_smr_execution::state::{DivisibleState, ShardedState};
+use atlas_smr_execution::state::ShardedState;
 
-use super::within;
+use super::{Ahead, StateRx, within};
 
 /// A network that keeps every reply.
-struct Collector<R>(Mutex<Vec<UpdateReply<R>>>);
+pub struct Collector<R>(Mutex<Vec<UpdateReply<R>>>);
+
+impl<R> Collector<R> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Collector(Mutex::default()))
+    }
+
+    /// The replies so far, in the order in which they were sent.
+    pub fn take(&self) -> Vec<UpdateReply<R>> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
 
 impl<R: Send + 'static> ReplyNode<R> for Collector<R> {
     fn send(&self, _: RequestType, reply: UpdateReply<R>, _: bool) -> Result<(), BoxError> {
@@ -29,41 +40,69 @@ pub struct Output<R> {
     pub counters: Counters,
 }
 
+/// What a test does with an executor that runs application `A`; returns the state that the executor ends in.
+pub trait Drive<A: ScalableApp<ShardedState>>:
+    FnOnce(&ExecutorHandle<Request<A, ShardedState>>, &StateRx<ShardedState>) -> ShardedState + Send + 'static
+{
+}
+
+impl<A, F> Drive<A> for F
+where
+    A: ScalableApp<ShardedState>,
+    F: FnOnce(&ExecutorHandle<Request<A, ShardedState>>, &StateRx<ShardedState>) -> ShardedState
+        + Send
+        + 'static,
+{
+}
+
 /// An executor that tests can run on batches.
-pub trait Rig {
+pub trait Rig: Ahead {
     const NAME: &'static str;
 
-    fn run<A>(
+    /// Starts an executor, does with it what `drive` does, and ends it.
+    fn drive<A: ScalableApp<ShardedState>>(
+        config: &ExecutorConfig,
+        app: A,
+        state: ShardedState,
+        drive: impl Drive<A>,
+    ) -> Output<Reply<A, ShardedState>>;
+
+    /// Runs these batches.
+    fn run<A: ScalableApp<ShardedState>>(
         config: &ExecutorConfig,
         app: A,
         state: ShardedState,
         batches: Vec<UpdateBatch<Request<A, ShardedState>>>,
-    ) -> Output<Reply<A, ShardedState>>
-    where
-        A: ScalableApp<ShardedState>,
-        A::AppData: ApplicationData;
+    ) -> Output<Reply<A, ShardedState>> {
+        Self::drive(config, app, state, |handle: &ExecutorHandle<_>, checkpoints: &StateRx<_>| {
+            batches.into_iter().for_each(|batch| handle.queue_update(batch).expect("alive"));
+            handle.read_state(NodeId(1)).expect("alive");
+            checkpoints.next(&ShardedState::new()).expect("an answer to Read").state
+        })
+    }
 }
 
 macro_rules! rig {
-    ($name:ident, $executor:ident, $trait:ident, $receive:path) => {
+    ($name:ident, $executor:ident, $trait:ident, $variant:ident, $runs_ahead:expr) => {
         pub struct $name;
+
+        impl Ahead for $name {
+            const RUNS_AHEAD: bool = $runs_ahead;
+        }
 
         impl Rig for $name {
             const NAME: &'static str = stringify!($executor);
 
-            fn run<A>(
+            fn drive<A: ScalableApp<ShardedState>>(
                 config: &ExecutorConfig,
                 app: A,
                 state: ShardedState,
-                batches: Vec<UpdateBatch<Request<A, ShardedState>>>,
-            ) -> Output<Reply<A, ShardedState>>
-            where
-                A: ScalableApp<ShardedState>,
-            {
+                drive: impl Drive<A>,
+            ) -> Output<Reply<A, ShardedState>> {
                 let config = config.clone();
                 within(Self::NAME, move || {
                     type Executor<A> = $executor<A, ShardedState, Collector<Reply<A, ShardedState>>>;
-                    let node = Arc::new(Collector(Mutex::default()));
+                    let node = Collector::new();
                     let (handle, work) = Executor::<A>::init_handle_with(&config).expect("valid");
                     let initial = Some((state, Vec::new()));
                     let (_install, checkpoints) = Executor::<A>::init_with::<ReplicaReplier>(
@@ -74,44 +113,21 @@ macro_rules! rig {
                         Arc::clone(&node),
                     )
                     .expect("threads");
-                    for batch in batches {
-                        handle.queue_update(batch).expect("alive");
-                    }
-                    handle.read_state(NodeId(1)).expect("alive");
-                    let state = $receive(&checkpoints);
+                    let checkpoints = StateRx::$variant(checkpoints);
+                    let state = drive(&handle, &checkpoints);
                     let metrics = handle.metrics();
                     handle.join().expect("a good end");
-                    let replies = std::mem::take(&mut *node.0.lock().unwrap());
-                    Output { replies, state, counters: metrics.counters() }
+                    Output { replies: node.take(), state, counters: metrics.counters() }
                 })
             }
         }
     };
 }
 
-fn whole(checkpoints: &ChannelSyncRx<AppStateMessage<ShardedState>>) -> ShardedState {
-    checkpoints.recv().expect("an answer to Read").into_state()
-}
-
-fn in_parts(checkpoints: &ChannelSyncRx<AppStateMessage<AppState<ShardedState>>>) -> ShardedState {
-    let mut descriptor = None;
-    let mut parts = Vec::new();
-    loop {
-        match checkpoints.recv().expect("an answer to Read").into_state() {
-            AppState::StateDescriptor(names) => descriptor = Some(names),
-            AppState::StatePart(more) => parts.extend(more),
-            AppState::Done => break,
-        }
-    }
-    let mut state = ShardedState::new();
-    state.install(&descriptor.expect("first the descriptor"), parts).expect("all parts came");
-    state
-}
-
-rig!(SingleMon, SingleThreadedMonExecutor, TMonolithicStateExecutor, whole);
-rig!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, whole);
-rig!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, in_parts);
-rig!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, in_parts);
+rig!(SingleMon, SingleThreadedMonExecutor, TMonolithicStateExecutor, Mon, false);
+rig!(MultiMon, MultiThreadedMonExecutor, TMonolithicStateExecutor, Mon, true);
+rig!(SingleDiv, SingleThreadedDivExecutor, TDivisibleStateExecutor, Div, false);
+rig!(MultiDiv, MultiThreadedDivExecutor, TDivisibleStateExecutor, Div, true);
 
 /// Runs `batches` on `R` and by the plain loop over `Application::update`; replies, their order and the state must be
 /// the same.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use atlas_smr_execution::error::StateError;
 use atlas_smr_execution::state::{CRUDState, DivisibleState, MonolithicState};
+
+use super::Gate;
 
 pub const COLUMN: &str = "numbers";
 pub const PARTS: usize = 8;
@@ -15,7 +18,20 @@ type Entries = Vec<(Key, Vec<u8>)>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestState {
     map: BTreeMap<Key, Vec<u8>>,
+    described: Held,
 }
+
+/// A gate that a description of the state waits for. It is not part of the content.
+#[derive(Clone, Debug, Default)]
+struct Held(Option<Arc<Gate>>);
+
+impl PartialEq for Held {
+    fn eq(&self, _: &Held) -> bool {
+        true
+    }
+}
+
+impl Eq for Held {}
 
 /// The digest of each part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +71,11 @@ impl Descriptor {
 }
 
 impl TestState {
+    /// An empty state whose descriptions, and those of its snapshots, wait for `gate`.
+    pub fn described_after(gate: Arc<Gate>) -> TestState {
+        TestState { described: Held(Some(gate)), ..TestState::default() }
+    }
+
     /// What panics when it is asked for: `snapshot`, `descriptor` or `part`, named by a key of column `fault`.
     fn faults(&self, what: &str) {
         let key = (super::state::COLUMN.to_owned(), format!("fault:{what}").into_bytes());
@@ -71,21 +92,6 @@ impl TestState {
     /// All parts, in the order of their numbers.
     pub fn parts(&self) -> Vec<Part> {
         (0..PARTS).map(|id| self.part_numbered(id)).collect()
-    }
-
-    /// Becomes what `descriptor` says, by `parts` and by what is here already.
-    pub fn complete(&mut self, descriptor: &Descriptor, parts: Vec<Part>) -> Result<(), StateError> {
-        let mut new: Vec<Part> = self.parts();
-        for part in parts {
-            let id = part.id;
-            new[id] = part;
-        }
-        let wrong = new.iter().find(|part| part.digest != descriptor.0[part.id]);
-        if let Some(missing) = wrong {
-            return Err(StateError::CutShort { missing: format!("part {}", missing.id) });
-        }
-        self.map = new.into_iter().flat_map(|part| part.entries).collect();
-        Ok(())
     }
 }
 
@@ -126,6 +132,12 @@ impl MonolithicState for TestState {
     }
 }
 
+/// What takes time in proportion to the state happens on the checkpoint thread; execution waits for a snapshot only.
+fn assert_nobody_waits() {
+    let thread = std::thread::current();
+    assert!(thread.name().is_some_and(|name| name.ends_with("-checkpoint")), "on thread {:?}", thread.name());
+}
+
 impl DivisibleState for TestState {
     type PartId = usize;
     type StateDescriptor = Descriptor;
@@ -137,7 +149,11 @@ impl DivisibleState for TestState {
     }
 
     fn descriptor(&self) -> Descriptor {
+        assert_nobody_waits();
         self.faults("descriptor");
+        if let Held(Some(gate)) = &self.described {
+            gate.pass();
+        }
         Descriptor::of(self)
     }
 
@@ -146,6 +162,7 @@ impl DivisibleState for TestState {
     }
 
     fn part(&self, id: usize) -> Result<Part, StateError> {
+        assert_nobody_waits();
         self.faults("part");
         Ok(self.part_numbered(id))
     }
@@ -163,6 +180,16 @@ impl DivisibleState for TestState {
     }
 
     fn install(&mut self, descriptor: &Descriptor, parts: Vec<Part>) -> Result<(), StateError> {
-        self.complete(descriptor, parts)
+        let mut new: Vec<Part> = self.parts();
+        for part in parts {
+            let id = part.id;
+            new[id] = part;
+        }
+        let wrong = new.iter().find(|part| part.digest != descriptor.0[part.id]);
+        if let Some(missing) = wrong {
+            return Err(StateError::CutShort { missing: format!("part {}", missing.id) });
+        }
+        self.map = new.into_iter().flat_map(|part| part.entries).collect();
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::app::{Application, Hints};
 use crate::batch::NodeId;
 use crate::error::BoxError;
+use crate::state::tests::assert_seeded_per_process;
 
 /// A state that is a map; the oracle, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -236,6 +237,12 @@ fn keys_that_share_a_fingerprint_are_kept_apart() {
     for mask in [0, 1 << 40, 0xF << 30, 0xF] {
         check(3, mask, 40, 500, 30);
     }
+}
+
+#[test]
+fn fingerprints_are_seeded_per_process() {
+    let hash = Fingerprints::new().of("column", b"key");
+    assert_seeded_per_process("executor::speculative::tests::fingerprints_are_seeded_per_process", hash);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use proptest::prelude::*;
 
 use super::*;
+use crate::state::tests::assert_seeded_per_process;
 use crate::state::{Change, DivisibleState, Merge, MonolithicState, Solo};
 
 type Oracle = BTreeMap<(String, Vec<u8>), Vec<u8>>;
@@ -265,6 +266,12 @@ fn only_touched_shards_are_copied_and_only_while_a_snapshot_lives() {
         state.put("a", &i.to_le_bytes(), b"");
     }
     assert_eq!(state.shard_copies(), copies);
+}
+
+#[test]
+fn the_table_hash_is_seeded_per_process() {
+    let hash = table_hash(&process_hasher(), 0, b"key");
+    assert_seeded_per_process("state::sharded::tests::the_table_hash_is_seeded_per_process", hash);
 }
 
 #[test]

@@ -45,17 +45,6 @@ pub enum Twist {
     Trap,
 }
 
-/// A guess at what an operation does to a key.
-#[derive(Clone, Debug)]
-pub struct Hint {
-    /// Read, write or merge.
-    pub kind: u8,
-    /// The key's column.
-    pub column: &'static str,
-    /// The key.
-    pub key: Vec<u8>,
-}
-
 /// An operation.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -65,8 +54,8 @@ pub struct Request {
     pub programs: [Program; 2],
     /// The twist.
     pub twist: Twist,
-    /// What it says it will do.
-    pub hints: Vec<Hint>,
+    /// The programs whose keys it names beforehand: its own, none, or others.
+    pub hints: Vec<Program>,
 }
 
 /// Panics without the hook that would print a schedule: nothing is wrong.
@@ -182,13 +171,7 @@ impl ScalableApp<ShardedState> for Adversary {
     const HINTS: bool = true;
 
     fn hints(&self, request: &Request, hints: &mut impl Hints) {
-        for Hint { kind, column, key } in &request.hints {
-            match kind % 3 {
-                0 => hints.reads(column, key),
-                1 => hints.writes(column, key),
-                _ => hints.merges(column, key),
-            }
-        }
+        request.hints.iter().for_each(|program| ProgramLogic.hints(program, hints));
     }
 
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: Request) -> u64 {

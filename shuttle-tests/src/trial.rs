@@ -14,7 +14,7 @@ use atlas_smr_execution::state::{CRUDState, MergeOperator, ShardedState};
 use shuttle::rand::{RngCore, thread_rng};
 use workloads::program::{COLUMNS, Program};
 
-use crate::app::{Adversary, Hint, Oracle, Request, TRAP, Trap, Twist};
+use crate::app::{Adversary, Oracle, Request, TRAP, Trap, Twist};
 use crate::harness::Marks;
 
 /// What a model draws its runs from.
@@ -211,46 +211,29 @@ fn populated(keys: u8) -> ShardedState {
     for column in COLUMNS {
         for key in 0..keys {
             if below(2) == 0 {
-                state.put(column, &name(key), &[key, 1, 2]);
+                state.put(column, &[key, 7][..usize::from(key != 0) * 2], &[key, 1, 2]);
             }
         }
     }
     state
 }
 
-/// The name by which programs call a key.
-fn name(key: u8) -> Vec<u8> {
-    if key == 0 { Vec::new() } else { vec![key, 7] }
-}
-
-/// The operation at `position`: one or two programs of a few instructions on few keys.
+/// The operation at `position`: one or two programs of a few instructions on few keys, of which it names those of one, of
+/// both, of none, or of a third.
 fn request(position: usize, keys: u8, twist: Twist) -> Request {
-    let mut hints = Vec::new();
-    let programs = [1 + below(3), below(3)].map(|instructions| {
-        let mut bytes = Vec::new();
-        for _ in 0..instructions {
+    let programs = [1 + below(3), below(3), below(3)].map(|instructions| {
+        let instruction = |_| {
             let [code, column, key, value, luck, ..] = thread_rng().next_u64().to_le_bytes();
             // The loop over many keys is worth a try now and then; it takes long.
             let code = if code & 0x0f == 15 && luck >= 32 { code & 0xf0 } else { code };
-            bytes.extend([code, column, key, value]);
-            if luck % 4 > 0 {
-                hints.extend(hint(code, column, key % keys));
-            }
-        }
-        Program::from_bytes(&bytes, keys)
+            [code, column, key, value]
+        };
+        Program::from_bytes(&(0..instructions).flat_map(instruction).collect::<Vec<_>>(), keys)
     });
-    Request { position, programs, twist, hints }
-}
-
-/// What the instruction will do to the key, as far as that is known; see `workloads::program`.
-fn hint(code: u8, column: u8, key: u8) -> impl Iterator<Item = Hint> {
-    let kinds: &[u8] = match code & 0x0f {
-        0..=2 => &[0],
-        3..=6 => &[0, 1],
-        7..=9 => &[1],
-        10 | 11 => &[2],
-        _ => &[],
+    let hints = match below(4) {
+        0 => programs[1..].to_vec(),
+        _ => programs[..below(3) as usize].to_vec(),
     };
-    let column = COLUMNS[usize::from(column) % COLUMNS.len()];
-    kinds.iter().map(move |&kind| Hint { kind, column, key: name(key) })
+    let [first, second, _] = programs;
+    Request { position, programs: [first, second], twist, hints }
 }

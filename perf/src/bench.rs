@@ -1,0 +1,97 @@
+//! What all measurements share: the instrument's threads, its states, and how much effort it makes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
+use atlas_smr_execution::internals::pool::Place;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::PerfError;
+use crate::load::States;
+use crate::probe::Probe;
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Pairs of samples.
+    pub pairs: usize,
+    /// Time of one sample, measured on the loop.
+    pub sample: Duration,
+    /// Time that an adaptive engine gets to make up its mind.
+    pub warm_up: Duration,
+    /// Batches in a sample, at least.
+    pub batches: usize,
+}
+
+impl Effort {
+    /// For numbers to keep.
+    pub const FULL: Effort = Effort {
+        pairs: 7,
+        sample: Duration::from_millis(40),
+        warm_up: Duration::from_millis(100),
+        batches: 4,
+    };
+    /// For a look at all rows in less than two minutes.
+    pub const QUICK: Effort = Effort {
+        pairs: 3,
+        sample: Duration::from_millis(10),
+        warm_up: Duration::from_millis(30),
+        batches: 2,
+    };
+}
+
+/// How an engine is set up for a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Threads; `None`: as many as the whole run is about.
+    pub threads: Option<usize>,
+    pub mode: ExecutionMode,
+    /// What else is set.
+    pub tune: fn(&mut ExecutorConfig),
+}
+
+impl Setup {
+    /// As shipped.
+    pub const ADAPTIVE: Setup = Setup { threads: None, mode: ExecutionMode::Adaptive, tune: |_| {} };
+
+    /// The configuration for a run with `threads` threads.
+    pub fn config(&self, threads: usize) -> ExecutorConfig {
+        let mut config = ExecutorConfig::with_threads(self.threads.unwrap_or(threads));
+        config.mode = self.mode;
+        (self.tune)(&mut config);
+        config
+    }
+}
+
+/// The instrument.
+pub struct Bench {
+    pub effort: Effort,
+    /// Threads of the engines, where a row does not say otherwise.
+    pub threads: usize,
+    pub probe: Probe,
+    /// Rayon's threads, pinned to the cores that the engines use.
+    pub rayon: ThreadPool,
+    pub states: States,
+    pub trace_dir: PathBuf,
+}
+
+impl Bench {
+    /// Spawns the instrument's threads. Call it before any thread is pinned: threads inherit that.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a thread.
+    pub fn new(effort: Effort, threads: usize, trace_dir: PathBuf) -> Result<Self, PerfError> {
+        let probe = Probe::new().map_err(PerfError::Thread)?;
+        let places = Place::reserve(threads);
+        let rayon = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .start_handler(move |thread| {
+                places[thread].as_ref().map(Place::pin_current);
+            })
+            .build()
+            .map_err(|error| PerfError::Thread(std::io::Error::other(error)))?;
+        Ok(Bench { effort, threads, probe, rayon, states: States::default(), trace_dir })
+    }
+}

@@ -1,0 +1,122 @@
+//! The sequential loop, the engine and the baselines, on equal states and the same batches.
+
+use std::time::Duration;
+
+use atlas_smr_execution::batch::UpdateBatch;
+use atlas_smr_execution::error::Failure;
+use atlas_smr_execution::executor::engines::{Engine, Speculative};
+use atlas_smr_execution::metrics::{Counters, Metrics};
+use atlas_smr_execution::state::ShardedState;
+use rayon::ThreadPool;
+use std::sync::Arc;
+use workloads::{Logic, Service};
+
+use crate::baseline;
+use crate::bench::Setup;
+use crate::error::PerfError;
+use crate::load::all_equal;
+use crate::sample::{Sample, plain_loop, sample};
+
+/// Who takes part, in the order of the samples that a round returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contender {
+    Loop,
+    Engine,
+    Phased,
+}
+
+/// A race between the contenders.
+pub struct Race<'p, L: Logic> {
+    app: Service<L>,
+    engine: Speculative<Service<L>, ShardedState>,
+    metrics: Arc<Metrics>,
+    /// One for each contender. They change places after each round, so that nobody profits from a better placed state.
+    states: Vec<ShardedState>,
+    rayon: &'p ThreadPool,
+    rounds: usize,
+    equal: bool,
+    batches: u64,
+}
+
+impl<'p, L: Logic> Race<'p, L> {
+    /// A race on `states`, which are equal and two, or three if the baseline takes part. The calling thread becomes the
+    /// executor's.
+    pub fn new(
+        logic: L,
+        states: Vec<ShardedState>,
+        setup: Setup,
+        threads: usize,
+        rayon: &'p ThreadPool,
+    ) -> Result<Self, PerfError> {
+        let config = setup.config(threads);
+        let report = config.validate()?;
+        let metrics = Arc::new(Metrics::new());
+        let mut engine =
+            <Speculative<_, _> as Engine<Service<L>, _>>::new(&config, &report, Arc::clone(&metrics))?;
+        engine.enter();
+        Ok(Race { app: Service(logic), engine, metrics, states, rayon, rounds: 0, equal: true, batches: 0 })
+    }
+
+    /// All contenders execute `batches`, in an order that alternates from round to round. The samples are in the
+    /// contenders' order.
+    pub fn round(
+        &mut self,
+        batches: &[UpdateBatch<L::Request>],
+        group: usize,
+    ) -> Result<Vec<Sample>, PerfError> {
+        let contenders = &[Contender::Loop, Contender::Engine, Contender::Phased][..self.states.len()];
+        let mut order: Vec<Contender> = contenders.to_vec();
+        if self.rounds % 2 == 1 {
+            order.swap(0, 1);
+        }
+        let mut samples = vec![None; order.len()];
+        for contender in order {
+            // The copy is made beforehand: only executing it is timed.
+            let copy = batches.to_vec();
+            samples[contender as usize] = Some(self.run(contender, copy, group)?);
+        }
+        self.rounds += 1;
+        self.batches += batches.len() as u64;
+        self.states.rotate_left(1);
+        let samples: Vec<Sample> = samples.into_iter().flatten().collect();
+        self.equal &= samples.windows(2).all(|pair| pair[0].replies == pair[1].replies);
+        Ok(samples)
+    }
+
+    fn run(
+        &mut self,
+        contender: Contender,
+        batches: Vec<UpdateBatch<L::Request>>,
+        group: usize,
+    ) -> Result<Sample, Failure> {
+        let Race { app, engine, states, rayon, .. } = self;
+        let state = &mut states[contender as usize];
+        match contender {
+            Contender::Loop => sample(batches, group, |batch| Ok(plain_loop(app, state, batch))),
+            Contender::Engine => sample(batches, group, |batch| engine.execute(app, state, batch)),
+            Contender::Phased => {
+                rayon.install(|| sample(batches, group, |batch| Ok(baseline::phased(app, state, batch))))
+            }
+        }
+    }
+
+    /// Batches executed so far by each contender.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    /// What the engine has counted so far.
+    pub fn counters(&self) -> Counters {
+        self.metrics.counters()
+    }
+
+    /// The states, if they and all replies were equal.
+    pub fn finish(self) -> Option<Vec<ShardedState>> {
+        (self.equal && all_equal(&self.states)).then_some(self.states)
+    }
+}
+
+/// How many times as fast as `a` is `b`?
+pub fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64().max(1e-9)
+}

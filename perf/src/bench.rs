@@ -1,7 +1,7 @@
 //! What all measurements share: the instrument's threads, its states, and how much effort it makes.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
 use atlas_smr_execution::internals::pool::Place;
@@ -9,6 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::PerfError;
 use crate::load::States;
+use crate::machine;
 use crate::probe::Probe;
 
 /// How long to measure.
@@ -18,10 +19,15 @@ pub struct Effort {
     pub pairs: usize,
     /// Time of one sample, measured on the loop.
     pub sample: Duration,
-    /// Time that an adaptive engine gets to make up its mind.
+    /// Time, and batches, that an adaptive engine gets to make up its mind.
     pub warm_up: Duration,
+    pub warm_up_batches: u64,
     /// Batches in a sample, at least.
     pub batches: usize,
+    /// Repetitions of what is measured in single events, such as latencies.
+    pub events: usize,
+    /// Rows that had no good pair are measured once more at the end.
+    pub again: bool,
 }
 
 impl Effort {
@@ -29,21 +35,29 @@ impl Effort {
     pub const FULL: Effort = Effort {
         pairs: 7,
         sample: Duration::from_millis(40),
-        warm_up: Duration::from_millis(100),
+        warm_up: Duration::from_millis(200),
+        warm_up_batches: 150,
         batches: 4,
+        events: 2000,
+        again: true,
     };
     /// For a look at all rows in less than two minutes.
     pub const QUICK: Effort = Effort {
         pairs: 3,
         sample: Duration::from_millis(10),
-        warm_up: Duration::from_millis(30),
+        warm_up: Duration::from_millis(100),
+        warm_up_batches: 50,
         batches: 2,
+        events: 500,
+        again: false,
     };
 }
 
 /// How an engine is set up for a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
+    /// What a row's name says of it; empty for "as shipped".
+    pub label: &'static str,
     /// Threads; `None`: as many as the whole run is about.
     pub threads: Option<usize>,
     pub mode: ExecutionMode,
@@ -53,7 +67,12 @@ pub struct Setup {
 
 impl Setup {
     /// As shipped.
-    pub const ADAPTIVE: Setup = Setup { threads: None, mode: ExecutionMode::Adaptive, tune: |_| {} };
+    pub const ADAPTIVE: Setup =
+        Setup { label: "", threads: None, mode: ExecutionMode::Adaptive, tune: |_| {} };
+    /// Speculation on all threads, whether it pays or not.
+    pub const FORCED: Setup = Setup { label: "forced", mode: ExecutionMode::Speculate, ..Setup::ADAPTIVE };
+    /// Speculation where there is nobody to do it with: its price per operation.
+    pub const ALONE: Setup = Setup { label: "forced, one thread", threads: Some(1), ..Setup::FORCED };
 
     /// The configuration for a run with `threads` threads.
     pub fn config(&self, threads: usize) -> ExecutorConfig {
@@ -83,7 +102,7 @@ impl Bench {
     ///
     /// The system refuses a thread.
     pub fn new(effort: Effort, threads: usize, trace_dir: PathBuf) -> Result<Self, PerfError> {
-        let probe = Probe::new().map_err(PerfError::Thread)?;
+        let probe = Probe::new(ExecutorConfig::default().spin);
         let places = Place::reserve(threads);
         let rayon = ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -94,4 +113,29 @@ impl Bench {
             .map_err(|error| PerfError::Thread(std::io::Error::other(error)))?;
         Ok(Bench { effort, threads, probe, rayon, states: States::default(), trace_dir })
     }
+}
+
+/// A share of the time in which some thread had to wait for a core, above which a round does not count.
+const CROWDED: f64 = 0.03;
+
+/// Repeats `round` until `pairs` of its results are good, or it was called twice as often; each result with whether it
+/// is good: the cores were near each other before and after it, and nobody else wanted them.
+pub fn rounds<T>(
+    pairs: usize,
+    probe: &Probe,
+    mut round: impl FnMut() -> Result<T, PerfError>,
+) -> Result<Vec<(T, bool)>, PerfError> {
+    let mut results: Vec<(T, bool)> = Vec::new();
+    let enough = |results: &[(T, bool)]| {
+        results.len() >= 2 * pairs || results.iter().filter(|result| result.1).count() >= pairs
+    };
+    while !enough(&results) {
+        let near = probe.is_near();
+        let (start, waited) = (Instant::now(), machine::waited());
+        let result = round()?;
+        let crowded =
+            machine::waited().saturating_sub(waited).as_secs_f64() > CROWDED * start.elapsed().as_secs_f64();
+        results.push((result, near & probe.is_near() & !crowded));
+    }
+    Ok(results)
 }

@@ -18,6 +18,9 @@ pub enum PerfError {
     /// An engine or executor that failed in the middle.
     #[error("{0}")]
     Failed(#[from] Failure),
+    /// An executor that stopped without a cause.
+    #[error("an executor stopped before all was executed")]
+    Stopped,
     /// Threads of the instrument itself.
     #[error("cannot spawn a thread: {0}")]
     Thread(std::io::Error),

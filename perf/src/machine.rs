@@ -1,6 +1,7 @@
 //! Where and of what a measurement was taken.
 
 use std::process::Command;
+use std::time::Duration;
 
 /// The processor's name and the number of cores that this process may use.
 pub fn name() -> String {
@@ -27,4 +28,12 @@ pub fn commit() -> String {
             _ => format!("{commit} with changes"),
         },
     }
+}
+
+/// How long threads of this machine have waited for a core so far, as Linux counts it; nothing where it does not.
+pub fn waited() -> Duration {
+    let pressure = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    let some = pressure.lines().find(|line| line.starts_with("some"));
+    let total = some.and_then(|line| line.split("total=").nth(1));
+    Duration::from_micros(total.and_then(|total| total.trim().parse().ok()).unwrap_or(0))
 }

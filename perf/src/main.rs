@@ -8,11 +8,13 @@ mod baseline;
 mod bench;
 mod compare;
 mod error;
+mod heap;
 mod load;
 mod machine;
 mod probe;
 mod raw;
 mod sample;
+mod station;
 mod stats;
 
 use std::io::{self, ErrorKind, Write};

@@ -26,6 +26,13 @@ pub struct Sample {
     pub replies: ReplyDigest,
 }
 
+impl Sample {
+    /// Nanoseconds for one operation.
+    pub fn ns_per_operation(&self) -> f64 {
+        self.elapsed.as_nanos() as f64 / self.operations.max(1) as f64
+    }
+}
+
 /// How many batches that take this long one by one are timed together.
 pub fn group_of(batch: Duration) -> usize {
     (GROUP.as_nanos() / batch.as_nanos().max(1)).clamp(1, 1 << 20) as usize

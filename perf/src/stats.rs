@@ -22,7 +22,7 @@ pub struct Spread {
     pub max: f64,
     /// Samples that count.
     pub used: usize,
-    /// Samples that were left out because the cores were far apart.
+    /// Samples that were left out because they were not good.
     pub left_out: usize,
     /// True if no sample was good, so that all of them count.
     pub all_bad: bool,

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use atlas_smr_execution::batch::UpdateBatch;
-use atlas_smr_execution::executor::ExecutorConfig;
 use workloads::{Logic, Plan, Workload};
 
 use super::race::{Contender, Race, ratio};
 use super::row::Measured;
-use crate::bench::{Bench, Effort, Setup};
+use crate::bench::{Bench, Effort, Setup, rounds};
 use crate::error::PerfError;
 use crate::load::{Load, OnWorkload};
 use crate::sample::{Sample, group_of};
@@ -54,24 +53,13 @@ impl OnWorkload for Task<'_> {
         let group = group_of(batch_time);
         let in_sample = (effort.sample.as_nanos() / batch_time.as_nanos().max(1)) as usize;
         let in_sample = in_sample.min(MOST_OPERATIONS / row.batch).max(effort.batches);
-        let before = race.counters();
-        let batches_before = race.batches();
-        let spin = ExecutorConfig::default().spin;
-        let mut rounds = Rounds::default();
-        while rounds.wants_more(effort.pairs) {
+        let start = race.start();
+        let samples = rounds(effort.pairs, probe, || {
             let batches: Vec<_> = source.by_ref().take(in_sample + group).collect();
-            let near = probe.is_near(spin);
-            let samples = race.round(&batches, group)?;
-            rounds.add(&samples, near & probe.is_near(spin));
-        }
-        let batches = race.batches() - batches_before;
-        let now = race.counters();
-        let mut measured = rounds.measured();
-        measured.sequential_share =
-            Some((now.sequential_batches - before.sequential_batches) as f64 / batches.max(1) as f64);
-        measured.replayed_share = Some(
-            (now.replays - before.replays) as f64 / (now.speculations - before.speculations).max(1) as f64,
-        );
+            race.round(&batches, group)
+        })?;
+        let mut measured = summary(&samples);
+        race.describe(&start, &mut measured);
         match race.finish() {
             Some(equal) => states.bring_back(&row.load, equal),
             None => measured.equal = false,
@@ -94,7 +82,7 @@ fn warm_up<L: Logic>(
         let samples = race.round(&batches, (per_round / 4).max(1))?;
         engine += samples[Contender::Engine as usize].elapsed;
         let sequential = &samples[Contender::Loop as usize];
-        if engine >= effort.warm_up && race.batches() >= 8 {
+        if engine >= effort.warm_up && race.batches() >= effort.warm_up_batches {
             return Ok(sequential.elapsed * batch as u32 / sequential.operations.max(1) as u32);
         }
         if sequential.elapsed < effort.sample / 2 && per_round * batch < MOST_OPERATIONS {
@@ -103,38 +91,22 @@ fn warm_up<L: Logic>(
     }
 }
 
-/// The rounds that count.
-#[derive(Default)]
-pub struct Rounds {
-    ratios: Vec<(f64, bool)>,
-    phased: Vec<(f64, bool)>,
-    sequential_ns: Vec<f64>,
-}
-
-impl Rounds {
-    /// True until there are `pairs` good ones, or twice as many altogether.
-    pub fn wants_more(&self, pairs: usize) -> bool {
-        let good = self.ratios.iter().filter(|pair| pair.1).count();
-        good < pairs && self.ratios.len() < 2 * pairs
+/// What the samples of rounds say, each with whether it is good.
+pub fn summary(rounds: &[(Vec<Sample>, bool)]) -> Measured {
+    let sequential = |samples: &[Sample]| samples[Contender::Loop as usize].elapsed;
+    let against = |contender: Contender| {
+        let one = |(samples, good): &(Vec<Sample>, bool)| {
+            let other = samples.get(contender as usize)?;
+            Some((ratio(sequential(samples), other.elapsed), *good))
+        };
+        rounds.iter().filter_map(one).collect::<Vec<_>>()
+    };
+    let mut measured = Measured::new(Spread::of(&against(Contender::Engine)));
+    let phased = against(Contender::Phased);
+    if !phased.is_empty() {
+        measured.baselines.insert("phased-rayon", Spread::of(&phased).median);
     }
-
-    /// Takes in one round; `near` if the cores were near each other before and after it.
-    pub fn add(&mut self, samples: &[Sample], near: bool) {
-        let sequential = &samples[Contender::Loop as usize];
-        self.ratios.push((ratio(sequential.elapsed, samples[Contender::Engine as usize].elapsed), near));
-        if let Some(phased) = samples.get(Contender::Phased as usize) {
-            self.phased.push((ratio(sequential.elapsed, phased.elapsed), near));
-        }
-        self.sequential_ns.push(sequential.elapsed.as_nanos() as f64 / sequential.operations.max(1) as f64);
-    }
-
-    /// What they say.
-    pub fn measured(&self) -> Measured {
-        let mut measured = Measured::new(Spread::of(&self.ratios));
-        measured.sequential_ns = Some(median(self.sequential_ns.iter().copied()));
-        if !self.phased.is_empty() {
-            measured.baselines.insert("phased-rayon", Spread::of(&self.phased).median);
-        }
-        measured
-    }
+    let ns = |(samples, _): &(Vec<Sample>, bool)| samples[Contender::Loop as usize].ns_per_operation();
+    measured.sequential_ns = Some(median(rounds.iter().map(ns)));
+    measured
 }

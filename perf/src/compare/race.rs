@@ -11,6 +11,7 @@ use rayon::ThreadPool;
 use std::sync::Arc;
 use workloads::{Logic, Service};
 
+use super::row::Measured;
 use crate::baseline;
 use crate::bench::Setup;
 use crate::error::PerfError;
@@ -36,6 +37,8 @@ pub struct Race<'p, L: Logic> {
     rounds: usize,
     equal: bool,
     batches: u64,
+    /// The baseline need not learn anything: until samples count, its state is kept up by the loop.
+    warming_up: bool,
 }
 
 impl<'p, L: Logic> Race<'p, L> {
@@ -54,7 +57,17 @@ impl<'p, L: Logic> Race<'p, L> {
         let mut engine =
             <Speculative<_, _> as Engine<Service<L>, _>>::new(&config, &report, Arc::clone(&metrics))?;
         engine.enter();
-        Ok(Race { app: Service(logic), engine, metrics, states, rayon, rounds: 0, equal: true, batches: 0 })
+        Ok(Race {
+            app: Service(logic),
+            engine,
+            metrics,
+            states,
+            rayon,
+            rounds: 0,
+            equal: true,
+            batches: 0,
+            warming_up: true,
+        })
     }
 
     /// All contenders execute `batches`, in an order that alternates from round to round. The samples are in the
@@ -92,6 +105,9 @@ impl<'p, L: Logic> Race<'p, L> {
         let Race { app, engine, states, rayon, .. } = self;
         let state = &mut states[contender as usize];
         match contender {
+            Contender::Phased if self.warming_up => {
+                sample(batches, group, |batch| Ok(plain_loop(app, state, batch)))
+            }
             Contender::Loop => sample(batches, group, |batch| Ok(plain_loop(app, state, batch))),
             Contender::Engine => sample(batches, group, |batch| engine.execute(app, state, batch)),
             Contender::Phased => {
@@ -105,15 +121,31 @@ impl<'p, L: Logic> Race<'p, L> {
         self.batches
     }
 
-    /// What the engine has counted so far.
-    pub fn counters(&self) -> Counters {
-        self.metrics.counters()
+    /// Ends the warm-up: all samples from here on count.
+    pub fn start(&mut self) -> Start {
+        self.warming_up = false;
+        Start { batches: self.batches, counters: self.metrics.counters() }
+    }
+
+    /// Notes what the engine has done with its batches since `start`.
+    pub fn describe(&self, start: &Start, measured: &mut Measured) {
+        let (before, now) = (start.counters, self.metrics.counters());
+        let share = |part: u64, whole: u64| Some(part as f64 / whole.max(1) as f64);
+        let sequential = now.sequential_batches - before.sequential_batches;
+        measured.sequential_share = share(sequential, self.batches - start.batches);
+        measured.replayed_share = share(now.replays - before.replays, now.speculations - before.speculations);
     }
 
     /// The states, if they and all replies were equal.
     pub fn finish(self) -> Option<Vec<ShardedState>> {
         (self.equal && all_equal(&self.states)).then_some(self.states)
     }
+}
+
+/// How far a race was when samples began to count.
+pub struct Start {
+    batches: u64,
+    counters: Counters,
 }
 
 /// How many times as fast as `a` is `b`?

@@ -142,7 +142,7 @@ fn cells(line: &Line) -> Vec<Cell> {
         line.name.clone(),
         format!("{:.2} {}", value.median, line.unit),
         format!("{:.2}..{:.2}", value.min, value.max),
-        if value.all_bad { format!("{} far", value.used) } else { value.used.to_string() },
+        if value.all_bad { format!("{} bad", value.used) } else { value.used.to_string() },
         value.left_out.to_string(),
         format!("{:.2}", line.goal.aim()),
         format!("{:.2}", line.goal.must()),
@@ -158,7 +158,7 @@ fn cells(line: &Line) -> Vec<Cell> {
 fn legend() -> String {
     format!(
         "x: times as fast as the sequential loop, median over pairs of samples. out: pairs left out because the cores \
-         were more than {LIMIT_NS} ns apart; far: all were, so all count. seq: batches that the engine ran \
+         were more than {LIMIT_NS} ns apart or others wanted them; bad: all were like that, so all count. seq: batches that the engine ran \
          sequentially. replayed: of the operations run ahead of their turn."
     )
 }

@@ -1,8 +1,12 @@
 //! A row of the comparison: what is measured, and what it should reach.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use workloads::trace::Model;
 
 use super::ordered::Ordered;
+use crate::bench::Setup;
 use crate::load::Load;
 use crate::stats::Spread;
 
@@ -57,6 +61,20 @@ pub enum What {
     Ordered(Ordered),
     /// Several of these; the worst one counts.
     Worst(Vec<Ordered>),
+    /// Unordered reads against the loop, or against rayon.
+    Reads { batch: usize, against_rayon: bool },
+    /// All large recorded blocks under one model.
+    TraceTotal { model: Model, setup: Setup },
+    /// Every recorded block under every model; the worst one counts.
+    TraceBlocks { setup: Setup },
+    /// An empty job of the pool after a pause.
+    Pool { gap: Duration },
+    /// Small batches through the executors' channels.
+    Latency { batch: usize },
+    /// The engine's own heap allocations per operation.
+    Heap,
+    /// The longest stall that a checkpoint causes.
+    Stall,
 }
 
 /// A row of the table.
@@ -112,6 +130,20 @@ pub struct Line {
 }
 
 impl Line {
+    /// A line of something that is not an ordered batch of a workload.
+    pub fn other(row: &Row, workload: &'static str, threads: usize, measured: Measured) -> Line {
+        Line {
+            name: row.name.clone(),
+            workload,
+            work_ns: 0,
+            batch: 1,
+            threads,
+            unit: "x",
+            goal: row.goal,
+            measured,
+        }
+    }
+
     /// The line of an ordered measurement.
     pub fn ordered(name: String, goal: Goal, row: &Ordered, threads: usize, measured: Measured) -> Line {
         Line {
@@ -139,5 +171,7 @@ pub fn describe(load: &Load, batch: usize) -> String {
         Load::Branch(branch) => format!("{} keys, {}", branch.keys, work(branch.work_ns)),
         Load::Trace(trace) => format!("{} blocks", trace.blocks.len()),
     };
-    format!("{}, {what}, batch {batch}", load.name())
+    let heavy = matches!(load, Load::Transfer(transfer) if transfer.heavy > 0.0);
+    let heavy = if heavy { ", 1% 100x as heavy" } else { "" };
+    format!("{}, {what}{heavy}, batch {batch}", load.name())
 }

@@ -1,7 +1,7 @@
 //! What all measurements share: the instrument's threads, its states, and how much effort it makes.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
 use atlas_smr_execution::internals::pool::Place;
@@ -9,7 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::PerfError;
 use crate::load::States;
-use crate::machine;
+use crate::machine::Watch;
 use crate::probe::Probe;
 
 /// How long to measure.
@@ -115,9 +115,6 @@ impl Bench {
     }
 }
 
-/// A share of the time in which some thread had to wait for a core, above which a round does not count.
-const CROWDED: f64 = 0.03;
-
 /// Repeats `round` until `pairs` of its results are good, or it was called twice as often; each result with whether it
 /// is good: the cores were near each other before and after it, and nobody else wanted them.
 pub fn rounds<T>(
@@ -131,10 +128,9 @@ pub fn rounds<T>(
     };
     while !enough(&results) {
         let near = probe.is_near();
-        let (start, waited) = (Instant::now(), machine::waited());
+        let watch = Watch::start();
         let result = round()?;
-        let crowded =
-            machine::waited().saturating_sub(waited).as_secs_f64() > CROWDED * start.elapsed().as_secs_f64();
+        let crowded = watch.was_crowded();
         results.push((result, near & probe.is_near() & !crowded));
     }
     Ok(results)

@@ -1,7 +1,7 @@
 //! Where and of what a measurement was taken.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The processor's name and the number of cores that this process may use.
 pub fn name() -> String {
@@ -30,8 +30,30 @@ pub fn commit() -> String {
     }
 }
 
+/// A share of the time in which some thread had to wait for a core, above which a measurement does not count.
+const CROWDED: f64 = 0.03;
+
+/// A watch on who wants the cores.
+pub struct Watch {
+    start: Instant,
+    waited: Duration,
+}
+
+impl Watch {
+    /// Begins to watch.
+    pub fn start() -> Self {
+        Watch { start: Instant::now(), waited: waited() }
+    }
+
+    /// True if there were more threads than cores since then, so that some had to wait.
+    pub fn was_crowded(&self) -> bool {
+        let waited = waited().saturating_sub(self.waited);
+        waited.as_secs_f64() > CROWDED * self.start.elapsed().as_secs_f64()
+    }
+}
+
 /// How long threads of this machine have waited for a core so far, as Linux counts it; nothing where it does not.
-pub fn waited() -> Duration {
+fn waited() -> Duration {
     let pressure = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
     let some = pressure.lines().find(|line| line.starts_with("some"));
     let total = some.and_then(|line| line.split("total=").nth(1));

@@ -16,6 +16,7 @@ use crate::baseline;
 use crate::bench::Setup;
 use crate::error::PerfError;
 use crate::load::all_equal;
+use crate::machine::Watch;
 use crate::sample::{Sample, plain_loop, sample};
 
 /// Who takes part, in the order of the samples that a round returns.
@@ -26,10 +27,17 @@ pub enum Contender {
     Phased,
 }
 
+/// Attempts to warm up an engine undisturbed.
+const WARM_UPS: usize = 3;
+
+type EngineOf<L> = Speculative<Service<L>, ShardedState>;
+
 /// A race between the contenders.
 pub struct Race<'p, L: Logic> {
     app: Service<L>,
-    engine: Speculative<Service<L>, ShardedState>,
+    setup: Setup,
+    threads: usize,
+    engine: EngineOf<L>,
     metrics: Arc<Metrics>,
     /// One for each contender. They change places after each round, so that nobody profits from a better placed state.
     states: Vec<ShardedState>,
@@ -51,14 +59,11 @@ impl<'p, L: Logic> Race<'p, L> {
         threads: usize,
         rayon: &'p ThreadPool,
     ) -> Result<Self, PerfError> {
-        let config = setup.config(threads);
-        let report = config.validate()?;
-        let metrics = Arc::new(Metrics::new());
-        let mut engine =
-            <Speculative<_, _> as Engine<Service<L>, _>>::new(&config, &report, Arc::clone(&metrics))?;
-        engine.enter();
+        let (engine, metrics) = Self::engine(setup, threads)?;
         Ok(Race {
             app: Service(logic),
+            setup,
+            threads,
             engine,
             metrics,
             states,
@@ -68,6 +73,34 @@ impl<'p, L: Logic> Race<'p, L> {
             batches: 0,
             warming_up: true,
         })
+    }
+
+    fn engine(setup: Setup, threads: usize) -> Result<(EngineOf<L>, Arc<Metrics>), PerfError> {
+        let config = setup.config(threads);
+        let report = config.validate()?;
+        let metrics = Arc::new(Metrics::new());
+        let mut engine = <EngineOf<L> as Engine<Service<L>, _>>::new(&config, &report, Arc::clone(&metrics))?;
+        engine.enter();
+        Ok((engine, metrics))
+    }
+
+    /// Warms up by `warm_up`. If others wanted the cores meanwhile, what the engine has learned is worth nothing: then
+    /// a new one starts over, some times.
+    pub fn warm_up<R>(
+        &mut self,
+        mut warm_up: impl FnMut(&mut Self) -> Result<R, PerfError>,
+    ) -> Result<R, PerfError> {
+        let mut attempts = 0;
+        loop {
+            let watch = Watch::start();
+            let result = warm_up(self)?;
+            attempts += 1;
+            if !watch.was_crowded() || attempts == WARM_UPS {
+                return Ok(result);
+            }
+            (self.engine, self.metrics) = Self::engine(self.setup, self.threads)?;
+            self.batches = 0;
+        }
     }
 
     /// All contenders execute `batches`, in an order that alternates from round to round. The samples are in the
@@ -116,7 +149,7 @@ impl<'p, L: Logic> Race<'p, L> {
         }
     }
 
-    /// Batches executed so far by each contender.
+    /// Batches that the engine has executed so far.
     pub fn batches(&self) -> u64 {
         self.batches
     }

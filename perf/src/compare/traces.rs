@@ -3,9 +3,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use atlas_smr_execution::batch::UpdateBatch;
 use workloads::trace::{Block, Model, Trace};
-use workloads::{Logic, Plan, Workload, WorkloadError};
+use workloads::{Plan, Workload, WorkloadError};
 
 use super::ordered::summary;
 use super::race::{Contender, Race, ratio};
@@ -121,15 +120,11 @@ fn run(
     // The first group of a sample is not timed: that is a block of its own, so that all others are.
     let mut batches: Vec<_> = blocks.last().cloned().into_iter().collect();
     (0..passes).for_each(|_| batches.extend(blocks.iter().cloned()));
-    warm_up(&mut race, &batches)?;
+    race.warm_up(|race| (0..WARM_UP).try_for_each(|_| race.round(&batches, 1).map(drop)))?;
     let start = race.start();
     let samples = rounds(bench.effort.pairs, &bench.probe, || race.round(&batches, 1))?;
     let mut measured = Measured::new(Spread::of(&[]));
     race.describe(&start, &mut measured);
     measured.equal = race.finish().is_some();
     Ok((samples, measured))
-}
-
-fn warm_up<L: Logic>(race: &mut Race<'_, L>, batches: &[UpdateBatch<L::Request>]) -> Result<(), PerfError> {
-    (0..WARM_UP).try_for_each(|_| race.round(batches, 1).map(drop))
 }

@@ -7,6 +7,7 @@ use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
 use atlas_smr_execution::internals::pool::Place;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::args::CommonArgs;
 use crate::error::PerfError;
 use crate::load::States;
 use crate::machine::Watch;
@@ -101,7 +102,8 @@ impl Bench {
     /// # Errors
     ///
     /// The system refuses a thread.
-    pub fn new(effort: Effort, threads: usize, trace_dir: PathBuf) -> Result<Self, PerfError> {
+    pub fn new(effort: Effort, common: &CommonArgs) -> Result<Self, PerfError> {
+        let CommonArgs { threads, trace_dir } = common.clone();
         let probe = Probe::new(ExecutorConfig::default().spin);
         let places = Place::reserve(threads);
         let rayon = ThreadPoolBuilder::new()

@@ -8,6 +8,8 @@ mod baseline;
 mod bench;
 mod compare;
 mod error;
+mod fixed;
+mod flamegraph;
 mod heap;
 mod load;
 mod machine;
@@ -31,6 +33,10 @@ static ALLOCATOR: raw::counting::Counting = raw::counting::Counting;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(args) => compare(&args),
+        Command::Fixed(args) => fixed::run(&args).and_then(|line| print(&line)).map(|()| true),
+        Command::Flamegraph { title } => {
+            flamegraph::draw(io::stdin().lock(), io::stdout().lock(), &title).map(|()| true)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

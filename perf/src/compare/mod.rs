@@ -28,7 +28,7 @@ use crate::stats::Spread;
 /// Measures the rows that `args` choose.
 pub fn run(args: &CompareArgs) -> Result<Report, PerfError> {
     let rows = chosen(args)?;
-    let mut bench = Bench::new(effort(args), args.threads, args.trace_dir.clone())?;
+    let mut bench = Bench::new(effort(args), &args.common)?;
     let mut results = Vec::new();
     for row in &rows {
         results.push(on_its_own_thread(row, &mut bench)?);

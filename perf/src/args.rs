@@ -24,6 +24,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Execute a fixed number of batches in one way, for profilers.
     Fixed(FixedArgs),
+    /// Predict what more cores would do, from what the engine's parts take on one.
+    Scaling(ScalingArgs),
     /// Turn what `perf script` prints, on standard input, into a flame graph on standard output.
     Flamegraph {
         /// Title of the graph.
@@ -79,6 +81,15 @@ pub struct FixedArgs {
     /// Positions that a thread takes at once [default: from measured costs].
     #[arg(long)]
     pub chunk: Option<usize>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Options of `scaling`.
+#[derive(Debug, Args)]
+pub struct ScalingArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
     #[command(flatten)]
     pub common: CommonArgs,
 }

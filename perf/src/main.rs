@@ -13,11 +13,15 @@ mod flamegraph;
 mod heap;
 mod load;
 mod machine;
+#[path = "../../benches/parts/mod.rs"]
+mod parts;
 mod probe;
 mod raw;
 mod sample;
+mod scaling;
 mod station;
 mod stats;
+mod table;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(args) => compare(&args),
         Command::Fixed(args) => fixed::run(&args).and_then(|line| print(&line)).map(|()| true),
+        Command::Scaling(args) => scaling::run(&args).and_then(|text| print(&text)).map(|()| true),
         Command::Flamegraph { title } => {
             flamegraph::draw(io::stdin().lock(), io::stdout().lock(), &title).map(|()| true)
         }

@@ -54,6 +54,11 @@ impl Probe {
         Probe { places: Place::reserve(2), idle }
     }
 
+    /// Pins the calling thread to the first of the two cores.
+    pub fn pin_caller(&self) {
+        self.pin(0);
+    }
+
     fn pin(&self, core: usize) {
         if let Some(Some(place)) = self.places.get(core) {
             place.pin_current();

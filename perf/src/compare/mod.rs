@@ -1,7 +1,7 @@
 //! `perf compare`: every row against the sequential loop, interleaved in one process.
 
 pub mod latency;
-mod ordered;
+pub mod ordered;
 mod pool;
 mod race;
 mod reads;

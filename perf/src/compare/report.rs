@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::row::{Line, Verdict};
 use crate::error::PerfError;
 use crate::machine;
 use crate::probe::LIMIT_NS;
+use crate::table::Table;
 
 /// All lines.
 pub struct Report {
@@ -105,9 +105,7 @@ impl Report {
 
     /// A table, with a legend.
     pub fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::ASCII_MARKDOWN);
-        let header = [
+        let mut table = Table::new(&[
             "row",
             "value",
             "min..max",
@@ -120,25 +118,21 @@ impl Report {
             "seq",
             "replayed",
             "baselines",
-        ];
-        table.set_header(header);
+        ]);
         for line in &self.lines {
-            table.add_row(cells(line));
-        }
-        for column in table.column_iter_mut().skip(1).take(10) {
-            column.set_cell_alignment(CellAlignment::Right);
+            table.add(cells(line));
         }
         format!("{}, commit {}\n\n{table}\n\n{}", machine::name(), machine::commit(), legend())
     }
 }
 
-fn cells(line: &Line) -> Vec<Cell> {
+fn cells(line: &Line) -> [String; 12] {
     let measured = &line.measured;
     let value = &measured.value;
     let share = |share: Option<f64>| share.map(|share| format!("{:.0}%", 100.0 * share)).unwrap_or_default();
     let baselines: Vec<String> =
         measured.baselines.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
-    let texts = [
+    [
         line.name.clone(),
         format!("{:.2} {}", value.median, line.unit),
         format!("{:.2}..{:.2}", value.min, value.max),
@@ -151,8 +145,7 @@ fn cells(line: &Line) -> Vec<Cell> {
         share(measured.sequential_share),
         share(measured.replayed_share),
         baselines.join(", "),
-    ];
-    texts.into_iter().map(Cell::new).collect()
+    ]
 }
 
 fn legend() -> String {

@@ -24,8 +24,14 @@ pub enum Command {
     Compare(CompareArgs),
     /// Execute a fixed number of batches in one way, for profilers.
     Fixed(FixedArgs),
+    /// Count what each way of execution asks of the heap.
+    Allocations(CommonArgs),
+    /// Latencies of small batches through the executors' channels.
+    Latency(LatencyArgs),
     /// Predict what more cores would do, from what the engine's parts take on one.
     Scaling(ScalingArgs),
+    /// Say on which machine and of which commit measurements are taken now.
+    Machine,
     /// Turn what `perf script` prints, on standard input, into a flame graph on standard output.
     Flamegraph {
         /// Title of the graph.
@@ -46,6 +52,9 @@ pub struct CompareArgs {
     /// Print one JSON document instead of the table.
     #[arg(long)]
     pub json: bool,
+    /// Write the JSON document to this file, too.
+    #[arg(long)]
+    pub json_file: Option<PathBuf>,
     /// Print the names of the rows and measure nothing.
     #[arg(long)]
     pub list: bool,
@@ -81,6 +90,19 @@ pub struct FixedArgs {
     /// Positions that a thread takes at once [default: from measured costs].
     #[arg(long)]
     pub chunk: Option<usize>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Options of `latency`.
+#[derive(Debug, Args)]
+pub struct LatencyArgs {
+    /// Batches of each kind.
+    #[arg(long, default_value_t = 20_000)]
+    pub batches: usize,
+    /// Where to draw a plot (SVG).
+    #[arg(long)]
+    pub plot: Option<PathBuf>,
     #[command(flatten)]
     pub common: CommonArgs,
 }

@@ -21,6 +21,9 @@ pub enum PerfError {
     /// An executor that stopped without a cause.
     #[error("an executor stopped before all was executed")]
     Stopped,
+    /// A result that is not the sequential loop's.
+    #[error("replies or state are not the sequential loop's")]
+    Wrong,
     /// Threads of the instrument itself.
     #[error("cannot spawn a thread: {0}")]
     Thread(std::io::Error),

@@ -9,7 +9,7 @@ use atlas_smr_execution::executor::engines::{Engine, Speculative};
 use atlas_smr_execution::metrics::Metrics;
 use atlas_smr_execution::reply::BatchReplies;
 use atlas_smr_execution::state::ShardedState;
-use workloads::{Logic, Plan, Service, Workload};
+use workloads::{Branch, Kv, KvMix, Logic, Plan, Service, Workload};
 
 use crate::baseline;
 use crate::bench::{Bench, Setup};
@@ -25,6 +25,18 @@ const LARGE: usize = 1024;
 const WARM_UP: usize = 100;
 const COUNTED: usize = 100;
 
+/// What is executed: enough keys that few collide.
+pub fn loads() -> [Load; 5] {
+    let kv = |mix| Load::Kv(Kv { mix, keys: 10_000, value_size: 100 });
+    [
+        Load::transfer(1000, 0),
+        kv(KvMix::Put),
+        kv(KvMix::Update),
+        kv(KvMix::YcsbA),
+        Load::Branch(Branch { keys: 1000, work_ns: 0 }),
+    ]
+}
+
 /// Allocations and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Use {
@@ -35,8 +47,10 @@ pub struct Use {
 /// What one way of execution asks of the heap.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeapUse {
+    /// A large batch's, divided by its operations.
+    pub average: Use,
+    /// What one operation more in a batch adds: without what the batch itself needs.
     pub per_operation: Use,
-    pub per_batch: Use,
 }
 
 /// Who executes.
@@ -86,12 +100,8 @@ impl OnWorkload for Task<'_> {
         let slope = |small: f64, large: f64| (large - small) / (LARGE - SMALL) as f64;
         let per_operation =
             Use { calls: slope(small.calls, large.calls), bytes: slope(small.bytes, large.bytes) };
-        let rest = |all: f64, each: f64| all - each * SMALL as f64;
-        let per_batch = Use {
-            calls: rest(small.calls, per_operation.calls),
-            bytes: rest(small.bytes, per_operation.bytes),
-        };
-        Ok(HeapUse { per_operation, per_batch })
+        let average = Use { calls: large.calls / LARGE as f64, bytes: large.bytes / LARGE as f64 };
+        Ok(HeapUse { average, per_operation })
     }
 }
 

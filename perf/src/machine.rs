@@ -15,7 +15,7 @@ pub fn name() -> String {
     format!("{model}, {cores} cores")
 }
 
-/// The commit of the working directory, marked if something is not committed.
+/// The commit of the working directory, marked if something besides results is not committed.
 pub fn commit() -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
@@ -23,11 +23,29 @@ pub fn commit() -> String {
     };
     match git(&["rev-parse", "--short=12", "HEAD"]) {
         None => "unknown".to_owned(),
-        Some(commit) => match git(&["status", "--porcelain", "--untracked-files=no"]) {
+        Some(commit) => match git(&[
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            ":/",
+            ":(exclude,top)perf/results",
+        ]) {
             Some(changes) if changes.is_empty() => commit,
             _ => format!("{commit} with changes"),
         },
     }
+}
+
+/// Both, as the heading of a report.
+pub fn heading() -> String {
+    format!("{}, commit {}", name(), commit())
+}
+
+/// Threads that wanted a core in the last minute, on average; 0 where the system does not say.
+pub fn load_average() -> f64 {
+    let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    averages.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
 
 /// A share of the time in which some thread had to wait for a core, above which a measurement does not count.

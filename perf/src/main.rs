@@ -3,6 +3,7 @@
 //! Exit code 0: measured. 1: a result was wrong, or an engine failed. 2: the command line or a trace is wrong.
 #![deny(unsafe_code)]
 
+mod allocations;
 mod args;
 mod baseline;
 mod bench;
@@ -11,6 +12,7 @@ mod error;
 mod fixed;
 mod flamegraph;
 mod heap;
+mod latency;
 mod load;
 mod machine;
 #[path = "../../benches/parts/mod.rs"]
@@ -37,8 +39,11 @@ static ALLOCATOR: raw::counting::Counting = raw::counting::Counting;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(args) => compare(&args),
-        Command::Fixed(args) => fixed::run(&args).and_then(|line| print(&line)).map(|()| true),
-        Command::Scaling(args) => scaling::run(&args).and_then(|text| print(&text)).map(|()| true),
+        Command::Fixed(args) => show(fixed::run(&args)),
+        Command::Allocations(args) => show(allocations::run(&args)),
+        Command::Latency(args) => show(latency::run(&args)),
+        Command::Scaling(args) => show(scaling::run(&args)),
+        Command::Machine => show(Ok(machine::heading())),
         Command::Flamegraph { title } => {
             flamegraph::draw(io::stdin().lock(), io::stdout().lock(), &title).map(|()| true)
         }
@@ -54,6 +59,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints what was found out.
+fn show(text: Result<String, PerfError>) -> Result<bool, PerfError> {
+    print(&text?)?;
+    Ok(true)
+}
+
 /// True if every result was right.
 fn compare(args: &CompareArgs) -> Result<bool, PerfError> {
     if args.list {
@@ -61,6 +72,9 @@ fn compare(args: &CompareArgs) -> Result<bool, PerfError> {
         return Ok(true);
     }
     let report = compare::run(args)?;
+    if let Some(path) = &args.json_file {
+        std::fs::write(path, report.json()?)?;
+    }
     print(&if args.json { report.json()? } else { report.table() })?;
     Ok(report.all_equal())
 }

@@ -22,13 +22,14 @@ use crate::args::CompareArgs;
 use crate::bench::{Bench, Effort};
 use crate::error::PerfError;
 use crate::heap::{self, Way};
-use crate::load::Load;
+use crate::machine;
 use crate::stats::Spread;
 
 /// Measures the rows that `args` choose.
 pub fn run(args: &CompareArgs) -> Result<Report, PerfError> {
     let rows = chosen(args)?;
     let mut bench = Bench::new(effort(args), &args.common)?;
+    let load_average = machine::load_average();
     let mut results = Vec::new();
     for row in &rows {
         results.push(on_its_own_thread(row, &mut bench)?);
@@ -40,7 +41,7 @@ pub fn run(args: &CompareArgs) -> Result<Report, PerfError> {
             }
         }
     }
-    Ok(Report::new(results.concat()))
+    Ok(Report::new(results.concat(), load_average))
 }
 
 /// Measures a row on a thread of its own: it gets pinned, and what the next row spawns must not inherit that.
@@ -106,7 +107,7 @@ fn measure(row: &Row, bench: &mut Bench) -> Result<Vec<Line>, PerfError> {
         }
         What::Heap => {
             let measured = heap_use(bench)?;
-            one(Line { unit: "", ..Line::other(row, "transfer", threads, measured) })
+            one(Line { unit: "", ..Line::other(row, "all", threads, measured) })
         }
         What::Stall => {
             let measured = stalls::measure(bench)?;
@@ -115,18 +116,20 @@ fn measure(row: &Row, bench: &mut Bench) -> Result<Vec<Line>, PerfError> {
     }
 }
 
-/// Allocations per operation: of a workload that asks nothing of the heap itself, on a state that does not either.
+/// Allocations per operation, over those of the loop, where the engine has the most.
 fn heap_use(bench: &Bench) -> Result<Measured, PerfError> {
-    let load = Load::transfer(1000, 0);
     // A container that grows once in hundreds of batches is no cost of an operation.
     let rounded = |calls: f64| (calls * 100.0).round() / 100.0 + 0.0;
-    let per_operation =
-        |way| Ok::<_, PerfError>(rounded(heap::measure(bench, &load, way)?.per_operation.calls));
-    let engine = per_operation(Way::Engine(ExecutionMode::Speculate))?;
-    let mut measured = Measured::new(Spread::of(&[(engine, true)]));
-    for way in [Way::Loop, Way::Phased] {
-        measured.baselines.insert(way.name(), per_operation(way)?);
+    let mut more = [0.0f64; 2];
+    for load in heap::loads() {
+        let calls = |way| Ok::<_, PerfError>(heap::measure(bench, &load, way)?.per_operation.calls);
+        let sequential = calls(Way::Loop)?;
+        for (more, way) in more.iter_mut().zip([Way::Engine(ExecutionMode::Speculate), Way::Phased]) {
+            *more = more.max(rounded(calls(way)? - sequential));
+        }
     }
+    let mut measured = Measured::new(Spread::of(&[(more[0], true)]));
+    measured.baselines.insert("phased-rayon", more[1]);
     Ok(measured)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use atlas_smr_execution::batch::UpdateBatch;
 use workloads::{Logic, Plan, Workload};
 
-use super::race::{Contender, Race, ratio};
+use super::race::{Contender, Race, Round, ratio};
 use super::row::Measured;
 use crate::bench::{Bench, Effort, Setup, rounds};
 use crate::error::PerfError;
@@ -92,10 +92,10 @@ fn warm_up<L: Logic>(
 }
 
 /// What the samples of rounds say, each with whether it is good.
-pub fn summary(rounds: &[(Vec<Sample>, bool)]) -> Measured {
+pub fn summary(rounds: &[Round]) -> Measured {
     let sequential = |samples: &[Sample]| samples[Contender::Loop as usize].elapsed;
     let against = |contender: Contender| {
-        let one = |(samples, good): &(Vec<Sample>, bool)| {
+        let one = |(samples, good): &Round| {
             let other = samples.get(contender as usize)?;
             Some((ratio(sequential(samples), other.elapsed), *good))
         };
@@ -106,7 +106,7 @@ pub fn summary(rounds: &[(Vec<Sample>, bool)]) -> Measured {
     if !phased.is_empty() {
         measured.baselines.insert("phased-rayon", Spread::of(&phased).median);
     }
-    let ns = |(samples, _): &(Vec<Sample>, bool)| samples[Contender::Loop as usize].ns_per_operation();
+    let ns = |(samples, _): &Round| samples[Contender::Loop as usize].ns_per_operation();
     measured.sequential_ns = Some(median(rounds.iter().map(ns)));
     measured
 }

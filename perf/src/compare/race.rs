@@ -175,6 +175,9 @@ impl<'p, L: Logic> Race<'p, L> {
     }
 }
 
+/// The samples of a round, in the contenders' order, and whether they are good.
+pub type Round = (Vec<Sample>, bool);
+
 /// How far a race was when samples began to count.
 pub struct Start {
     batches: u64,
@@ -184,4 +187,48 @@ pub struct Start {
 /// How many times as fast as `a` is `b`?
 pub fn ratio(a: Duration, b: Duration) -> f64 {
     a.as_secs_f64() / b.as_secs_f64().max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::CommonArgs;
+    use crate::bench::{Bench, Effort};
+    use crate::load::populated;
+    use atlas_smr_execution::state::CRUDState;
+    use workloads::{Plan, Transfer, Workload};
+
+    const LOAD: Transfer = Transfer { accounts: 5, work_ns: 0, heavy: 0.0 };
+
+    /// What a race says at its end whose second state was changed by `change` beforehand.
+    fn ends_equal(change: impl FnOnce(&mut ShardedState)) -> bool {
+        let common = CommonArgs { threads: 2, trace_dir: "none".into() };
+        let bench = Bench::new(Effort::QUICK, &common).expect("threads");
+        let mut states: Vec<_> = (0..3).map(|_| populated(&LOAD).expect("valid")).collect();
+        change(&mut states[1]);
+        let mut race = Race::new(LOAD.logic(), states, Setup::FORCED, 2, &bench.rayon).expect("threads");
+        let batches: Vec<_> = LOAD.batches(Plan { seed: 1, batch: 20, operations: 2000 }).collect();
+        race.start();
+        for some in batches.chunks(25) {
+            let samples = race.round(some, 10).expect("nothing fails");
+            assert_eq!(samples.len(), 3);
+            assert!(samples.iter().all(|sample| sample.operations == 15 * 20 && sample.groups.len() == 2));
+        }
+        race.finish().is_some()
+    }
+
+    #[test]
+    fn equal_states_stay_equal() {
+        assert!(ends_equal(|_| {}));
+    }
+
+    #[test]
+    fn a_wrong_state_is_noticed_though_nobody_reads_it() {
+        assert!(!ends_equal(|state| state.put("other", b"key", b"value")));
+    }
+
+    #[test]
+    fn a_wrong_reply_is_noticed() {
+        assert!(!ends_equal(|state| state.put("accounts", &0u64.to_be_bytes(), &7u64.to_le_bytes())));
+    }
 }

@@ -13,12 +13,15 @@ use crate::table::Table;
 /// All lines.
 pub struct Report {
     lines: Vec<Line>,
+    /// What the machine had to do besides, when the measurement began.
+    load_average: f64,
 }
 
 #[derive(Serialize)]
 struct Document<'a> {
     machine: String,
     commit: String,
+    load_average: f64,
     rows: Vec<Entry<'a>>,
 }
 
@@ -87,8 +90,8 @@ fn met(line: &Line) -> &'static str {
 }
 
 impl Report {
-    pub fn new(lines: Vec<Line>) -> Self {
-        Report { lines }
+    pub fn new(lines: Vec<Line>, load_average: f64) -> Self {
+        Report { lines, load_average }
     }
 
     /// True if state and replies of every row were the sequential loop's.
@@ -99,7 +102,8 @@ impl Report {
     /// One JSON document.
     pub fn json(&self) -> Result<String, PerfError> {
         let rows = self.lines.iter().map(Entry::of).collect();
-        let document = Document { machine: machine::name(), commit: machine::commit(), rows };
+        let load_average = self.load_average;
+        let document = Document { machine: machine::name(), commit: machine::commit(), load_average, rows };
         Ok(serde_json::to_string_pretty(&document)?)
     }
 
@@ -122,7 +126,12 @@ impl Report {
         for line in &self.lines {
             table.add(cells(line));
         }
-        format!("{}, commit {}\n\n{table}\n\n{}", machine::name(), machine::commit(), legend())
+        format!(
+            "{}; load average when it began: {}\n\n{table}\n\n{}",
+            machine::heading(),
+            self.load_average,
+            legend()
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use workloads::trace::{Block, Model, Trace};
 use workloads::{Plan, Workload, WorkloadError};
 
 use super::ordered::summary;
-use super::race::{Contender, Race, ratio};
+use super::race::{Contender, Race, Round, ratio};
 use super::row::{Line, Measured, Row, What};
 use super::with_the_worst;
 use crate::bench::{Bench, Setup, rounds};
@@ -84,7 +84,7 @@ fn worst_block<'t>(
         sample.groups.iter().skip(block).step_by(blocks).sum()
     };
     let of_block = |block: usize| -> Spread {
-        let of_round = |(samples, good): &(Vec<Sample>, bool)| {
+        let of_round = |(samples, good): &Round| {
             let [sequential, engine] =
                 [Contender::Loop, Contender::Engine].map(|who| time(&samples[who as usize], block));
             (ratio(sequential, engine), *good)
@@ -113,7 +113,7 @@ fn run(
     setup: Setup,
     baseline: bool,
     passes: usize,
-) -> Result<(Vec<(Vec<Sample>, bool)>, Measured), PerfError> {
+) -> Result<(Vec<Round>, Measured), PerfError> {
     let states = (0..2 + usize::from(baseline)).map(|_| populated(trace)).collect::<Result<Vec<_>, _>>()?;
     let mut race = Race::new(trace.logic(), states, setup, bench.threads, &bench.rayon)?;
     let blocks: Vec<_> = trace.batches(Plan { seed: 0, batch: 1, operations: 1 }).collect();

@@ -80,11 +80,10 @@ fn own_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 fn header(load: &Load, batch: usize, measured: &Measured) -> String {
     let Measured { sequential_ns, costs, .. } = measured;
     format!(
-        "{}, commit {}\n\n{}, {} us of work, batch {batch}\n\nPer operation: {sequential_ns:.0} ns in the sequential loop; \
+        "{}\n\n{}, {} us of work, batch {batch}\n\nPer operation: {sequential_ns:.0} ns in the sequential loop; \
          {:.0} ns to run a unit ahead of its turn (parallel), {:.1} ns to retire it (serial), {:.1} ns to commit it \
          (parallel). Per batch: {:.0} ns.\n\n",
-        machine::name(),
-        machine::commit(),
+        machine::heading(),
         load.name(),
         load.work_ns() as f64 / 1000.0,
         costs.unit,

@@ -118,20 +118,19 @@ where
             ExecutionMode::Adaptive => self.governor.plan(len),
         };
         let start = plan.timed.then(Instant::now);
-        let (replies, counts) = match plan.way {
-            Way::Sequential => {
-                self.metrics.add(Counter::sequential_batches, 1);
-                if S::IN_PLACE {
-                    (update_in_place(app, state, batch)?, Counts::default())
-                } else {
-                    self.run(app, state, &batch, plan, aside)?
-                }
-            }
-            Way::OneMoment | Way::Forwarding => self.run(app, state, &batch, plan, aside)?,
-            Way::ByHints => {
-                self.metrics.add(Counter::hinted_batches, 1);
-                self.run(app, state, &batch, plan, aside)?
-            }
+        let counter = match plan.way {
+            Way::Sequential => Some(Counter::sequential_batches),
+            Way::OneMoment => None,
+            Way::Forwarding => Some(Counter::forwarding_batches),
+            Way::ByHints => Some(Counter::hinted_batches),
+        };
+        if let Some(counter) = counter {
+            self.metrics.add(counter, 1);
+        }
+        let (replies, counts) = if plan.way == Way::Sequential && S::IN_PLACE {
+            (update_in_place(app, state, batch)?, Counts::default())
+        } else {
+            self.run(app, state, &batch, plan, aside)?
         };
         if let Some(start) = start {
             self.governor.record(len, plan.way, start.elapsed(), counts);

@@ -31,7 +31,7 @@ pub fn measure(bench: &Bench, gap: Duration) -> Result<Measured, PerfError> {
         })
     };
     own(&mut pool);
-    let samples = rounds(bench.effort.pairs, &bench.probe, || {
+    let samples = rounds(&bench.effort, &bench.probe, || {
         let ours = own(&mut pool);
         let (scope, broadcast) = bench.rayon.install(|| {
             let scope = median_us(jobs, gap, || {

@@ -125,8 +125,8 @@ impl Bench {
     }
 }
 
-/// Repeats `round` until as many of its results are good as `effort` wants, or there were enough; each result with whether
-/// it is good: the cores were near each other before and after it, and nobody else wanted them.
+/// Repeats `round` until as many of its results are good as `effort` wants, or there were enough of them; each with
+/// whether it is good: the cores were near each other before and after it, and nobody else wanted them.
 pub fn rounds<T>(
     effort: &Effort,
     probe: &Probe,

@@ -38,6 +38,8 @@ row() { # workload and its options
         $((engine / loop)) $((100 * (engine % loop) / loop))
 }
 
+target/release/perf machine
+echo
 echo "| workload | loop | engine, one thread | engine / loop |"
 echo "|---|---:|---:|---:|"
 row transfer

@@ -15,15 +15,10 @@ keep() { # file, then the command as it is shown and run
     local file=$results/$1
     shift
     echo "$file: $*" >&2
-    { echo "\`$*\`"; echo; "$@"; } >"$file.new"
+    # Shown as it is typed.
+    { echo "\`${*/#$program/cargo run --release -p perf --}\`"; echo; "$@"; } >"$file.new"
     mv "$file.new" "$file"
 }
-headed() { # what a script prints does not say where it was printed
-    echo "$("$program" machine)"
-    echo
-    "$@"
-}
-
 for name in "$@"; do
     case $name in
     compare)
@@ -35,7 +30,7 @@ for name in "$@"; do
         keep scaling.md "$program" scaling --batch 1024 --work-ns 1000
         keep scaling-hot.md "$program" scaling --batch 1024 --work-ns 2000 --accounts 100
         keep scaling-puts.md "$program" scaling --batch 1024 --workload kv-put ;;
-    instructions) keep instructions.md headed perf/instructions.sh ;;
+    instructions) keep instructions.md perf/instructions.sh ;;
     flamegraph)
         perf/flamegraph.sh "$results/transfers.svg" --workload transfer --way forced --batches 50000
         perf/flamegraph.sh "$results/puts.svg" --workload kv-put --way forced --batch 1024 --batches 5000 ;;

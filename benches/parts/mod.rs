@@ -89,8 +89,8 @@ impl<L: Logic> Parts<L> {
         }
     }
 
-    /// Executes one batch: `chunk` units ahead of their turn, then they retire, and so on; at last the commit, for which
-    /// `crew` is lent.
+    /// Executes one batch: `chunk` units ahead of their turn, then they retire, and so on; at last the commit, for
+    /// which `crew` is lent.
     pub fn run(
         &mut self,
         seq: SeqNo,
@@ -141,8 +141,8 @@ impl<L: Logic> Parts<L> {
         Dissected { replies: tail.replies, phases, counts: tail.counts }
     }
 
-    /// Runs all units ahead of their turn on the state as it is, then validates all of them, then publishes all. Nothing
-    /// is committed. Returns how many were valid, which is all.
+    /// Runs all units ahead of their turn on the state as it is, then validates all of them, then publishes all.
+    /// Nothing is committed. Returns how many were valid, which is all.
     pub fn stamps(&mut self, updates: &[Update<L::Request>]) -> (usize, StampTimes) {
         let len = updates.len();
         let (lent, memory) = self.arenas.lend();

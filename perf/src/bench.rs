@@ -16,13 +16,17 @@ use crate::probe::Probe;
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Pairs of samples.
+    /// Good pairs of samples that are wanted.
     pub pairs: usize,
+    /// Pairs beyond these that may be taken to get them.
+    pub more_pairs: usize,
     /// Time of one sample, measured on the loop.
     pub sample: Duration,
     /// Time, and batches, that an adaptive engine gets to make up its mind.
     pub warm_up: Duration,
     pub warm_up_batches: u64,
+    /// Warm-ups that may be tried to get one that nobody disturbs.
+    pub warm_ups: usize,
     /// Batches in a sample, at least.
     pub batches: usize,
     /// Repetitions of what is measured in single events, such as latencies.
@@ -35,9 +39,11 @@ impl Effort {
     /// For numbers to keep.
     pub const FULL: Effort = Effort {
         pairs: 7,
+        more_pairs: 7,
         sample: Duration::from_millis(40),
         warm_up: Duration::from_millis(200),
         warm_up_batches: 150,
+        warm_ups: 3,
         batches: 4,
         events: 2000,
         again: true,
@@ -45,9 +51,11 @@ impl Effort {
     /// For a look at all rows in less than two minutes.
     pub const QUICK: Effort = Effort {
         pairs: 3,
+        more_pairs: 1,
         sample: Duration::from_millis(10),
         warm_up: Duration::from_millis(100),
         warm_up_batches: 50,
+        warm_ups: 2,
         batches: 2,
         events: 500,
         again: false,
@@ -126,16 +134,17 @@ impl Bench {
     }
 }
 
-/// Repeats `round` until `pairs` of its results are good, or it was called twice as often; each result with whether it
-/// is good: the cores were near each other before and after it, and nobody else wanted them.
+/// Repeats `round` until as many of its results are good as `effort` wants, or there were enough of them; each with
+/// whether it is good: the cores were near each other before and after it, and nobody else wanted them.
 pub fn rounds<T>(
-    pairs: usize,
+    effort: &Effort,
     probe: &Probe,
     mut round: impl FnMut() -> Result<T, PerfError>,
 ) -> Result<Vec<(T, bool)>, PerfError> {
     let mut results: Vec<(T, bool)> = Vec::new();
     let enough = |results: &[(T, bool)]| {
-        results.len() >= 2 * pairs || results.iter().filter(|result| result.1).count() >= pairs
+        results.len() >= effort.pairs + effort.more_pairs
+            || results.iter().filter(|result| result.1).count() >= effort.pairs
     };
     while !enough(&results) {
         let near = probe.is_near();

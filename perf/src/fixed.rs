@@ -57,7 +57,8 @@ pub fn run(args: &FixedArgs) -> Result<String, PerfError> {
     let outcome = joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let Outcome { operations, elapsed, replies, counters } = outcome;
     Ok(format!(
-        "{} by {:?}: {operations} operations, {:.1} ns each, {} units ahead of turn, {} of them replayed, replies {replies}",
+        "{} by {:?}: {operations} operations, {:.1} ns each, {} units ahead of turn, {} of them replayed, replies \
+         {replies}",
         load.name(),
         args.way,
         elapsed.as_nanos() as f64 / operations.max(1) as f64,

@@ -14,7 +14,7 @@ use crate::stats::median;
 
 /// A one-way latency above this many nanoseconds is a bad one.
 pub const LIMIT_NS: f64 = 60.0;
-/// Round trips that are timed at once, and how often that is done. The median counts: now and then somebody else has a core.
+/// Round trips that are timed at once, and how often that is done. The median counts: somebody else may have a core.
 const ROUND_TRIPS: usize = 64;
 const BLOCKS: usize = 9;
 /// Turns of a spin loop after which the core is offered to others.

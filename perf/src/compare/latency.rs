@@ -80,7 +80,7 @@ impl Duel {
 pub fn measure(bench: &Bench, batch: usize) -> Result<Measured, PerfError> {
     let mut duel = Duel::new(bench, batch)?;
     duel.run(bench.effort.events / 4)?;
-    let samples = rounds(bench.effort.pairs, &bench.probe, || {
+    let samples = rounds(&bench.effort, &bench.probe, || {
         let Latencies { multi, single } = duel.run(bench.effort.events)?;
         Ok(quantile(multi, 0.99).as_secs_f64() / quantile(single, 0.99).as_secs_f64())
     })?;

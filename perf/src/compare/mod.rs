@@ -69,7 +69,9 @@ fn chosen(args: &CompareArgs) -> Result<Vec<Row>, PerfError> {
 
 fn effort(args: &CompareArgs) -> Effort {
     let mut effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    effort.pairs = args.pairs.unwrap_or(effort.pairs);
+    if let Some(pairs) = args.pairs {
+        (effort.pairs, effort.more_pairs) = (pairs, pairs);
+    }
     effort
 }
 

@@ -31,7 +31,7 @@ pub fn measure(bench: &Bench, gap: Duration) -> Result<Measured, PerfError> {
         })
     };
     own(&mut pool);
-    let samples = rounds(bench.effort.pairs, &bench.probe, || {
+    let samples = rounds(&bench.effort, &bench.probe, || {
         let ours = own(&mut pool);
         let (scope, broadcast) = bench.rayon.install(|| {
             let scope = median_us(jobs, gap, || {
@@ -67,8 +67,8 @@ impl Meeting {
 
     /// Waits until all threads have called this as often as this one.
     fn join(&self) {
-        // AcqRel and Acquire: as a job would that hands something over. A job that comes early waits for the last one of
-        // its own meeting: nobody begins the next before all have left.
+        // AcqRel and Acquire: as a job would that hands something over. Whoever comes early waits for the last one of its
+        // own meeting: nobody begins the next before all have left.
         let last = (self.came.fetch_add(1, Ordering::AcqRel) / self.threads + 1) * self.threads;
         let mut turns = 0u32;
         while self.came.load(Ordering::Acquire) < last {

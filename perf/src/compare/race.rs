@@ -13,7 +13,7 @@ use workloads::{Logic, Service};
 
 use super::row::Measured;
 use crate::baseline;
-use crate::bench::Setup;
+use crate::bench::{Effort, Setup};
 use crate::error::PerfError;
 use crate::load::all_equal;
 use crate::machine::Watch;
@@ -26,9 +26,6 @@ pub enum Contender {
     Engine,
     Phased,
 }
-
-/// Attempts to warm up an engine undisturbed.
-const WARM_UPS: usize = 3;
 
 type EngineOf<L> = Speculative<Service<L>, ShardedState>;
 
@@ -85,9 +82,10 @@ impl<'p, L: Logic> Race<'p, L> {
     }
 
     /// Warms up by `warm_up`. If others wanted the cores meanwhile, what the engine has learned is worth nothing: then
-    /// a new one starts over, some times.
+    /// a new one starts over.
     pub fn warm_up<R>(
         &mut self,
+        effort: &Effort,
         mut warm_up: impl FnMut(&mut Self) -> Result<R, PerfError>,
     ) -> Result<R, PerfError> {
         let mut attempts = 0;
@@ -95,7 +93,7 @@ impl<'p, L: Logic> Race<'p, L> {
             let watch = Watch::start();
             let result = warm_up(self)?;
             attempts += 1;
-            if !watch.was_crowded() || attempts == WARM_UPS {
+            if !watch.was_crowded() || attempts >= effort.warm_ups {
                 return Ok(result);
             }
             (self.engine, self.metrics) = Self::engine(self.setup, self.threads)?;
@@ -195,7 +193,7 @@ pub fn ratio(a: Duration, b: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::args::CommonArgs;
-    use crate::bench::{Bench, Effort};
+    use crate::bench::Bench;
     use crate::load::populated;
     use atlas_smr_execution::state::CRUDState;
     use workloads::{Plan, Transfer, Workload};

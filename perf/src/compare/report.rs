@@ -160,7 +160,7 @@ fn cells(line: &Line) -> [String; 12] {
 fn legend() -> String {
     format!(
         "x: times as fast as the sequential loop, median over pairs of samples. out: pairs left out because the cores \
-         were more than {LIMIT_NS} ns apart or others wanted them; bad: all were like that, so all count. seq: batches that the engine ran \
-         sequentially. replayed: of the operations run ahead of their turn."
+         were more than {LIMIT_NS} ns apart or others wanted them; bad: all were like that, so all count. seq: batches \
+         that the engine ran sequentially. replayed: of the operations run ahead of their turn."
     )
 }

@@ -44,7 +44,7 @@ pub fn measure(bench: &mut Bench) -> Result<Measured, PerfError> {
         Ok(latencies)
     };
     run(false)?;
-    let samples = rounds(effort.pairs, probe, || {
+    let samples = rounds(effort, probe, || {
         let without = run(false)?;
         let with = run(true)?;
         // It is kept while batches run, as by whoever sends it to another replica.

@@ -120,9 +120,9 @@ fn run(
     // The first group of a sample is not timed: that is a block of its own, so that all others are.
     let mut batches: Vec<_> = blocks.last().cloned().into_iter().collect();
     (0..passes).for_each(|_| batches.extend(blocks.iter().cloned()));
-    race.warm_up(|race| (0..WARM_UP).try_for_each(|_| race.round(&batches, 1).map(drop)))?;
+    race.warm_up(&bench.effort, |race| (0..WARM_UP).try_for_each(|_| race.round(&batches, 1).map(drop)))?;
     let start = race.start();
-    let samples = rounds(bench.effort.pairs, &bench.probe, || race.round(&batches, 1))?;
+    let samples = rounds(&bench.effort, &bench.probe, || race.round(&batches, 1))?;
     let mut measured = Measured::new(Spread::of(&[]));
     race.describe(&start, &mut measured);
     measured.equal = race.finish().is_some();

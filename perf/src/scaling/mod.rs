@@ -27,8 +27,8 @@ const THREADS: [usize; 4] = [2, 4, 8, 16];
 /// Batches of such a run.
 const COUNTED: usize = 100;
 
-const LEGEND: &str = "predicted: simulated from these costs and from what the operations touch; caches and what cores lose \
-                      by sharing cache lines are left out. limit: if nothing but retirement took time.";
+const LEGEND: &str = "predicted: simulated from these costs and from what the operations touch; caches, and what \
+                      cores lose by sharing cache lines, are left out. limit: if nothing but retirement took time.";
 
 /// Predicts, measures and counts, and returns a text.
 pub fn run(args: &ScalingArgs) -> Result<String, PerfError> {
@@ -53,8 +53,8 @@ pub fn run(args: &ScalingArgs) -> Result<String, PerfError> {
     let value = two.value;
     let threads = args.common.threads;
     text += &format!(
-        "Measured with {threads} threads, always ahead of turn: {:.2}x ({:.2} to {:.2}, {} pairs, {} left out{}), {:.1} % \
-         replayed.\n\n",
+        "Measured with {threads} threads, always ahead of turn: {:.2}x ({:.2} to {:.2}, {} pairs, {} left out{}), \
+         {:.1} % replayed.\n\n",
         value.median,
         value.min,
         value.max,

@@ -1,10 +1,10 @@
 //! What more cores would do: a simulation of one batch on any number of them.
 //!
-//! Each core does what a thread of the engine does: it takes a chunk of positions, runs its units on the prefix that has
-//! retired when it starts, and then, unless another core is at it, walks the frontier forward: units that saw exactly
-//! their prefix are accepted, others run again at their turn, those that nobody has started run there and then. What
-//! each of that takes was measured on one core; what an operation touches was recorded. Left out are caches and what one
-//! cache line costs that many cores want, so the model is an upper bound.
+//! Each core does what a thread of the engine does: it takes a chunk of positions, runs its units on the prefix that
+//! has retired when it starts, and then, unless another core is at it, walks the frontier forward: units that saw
+//! exactly their prefix are accepted, others run again at their turn, those that nobody has started run there and then.
+//! What each of that takes was measured on one core; what an operation touches was recorded. Left out are caches, and
+//! what a cache line costs that many cores want: the model is an upper bound.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -18,16 +18,15 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use atlas_smr_execution::batch::{NodeId, SeqNo};
-use atlas_smr_execution::error::{Failure, StateError};
+use atlas_smr_execution::error::Failure;
 use atlas_smr_execution::executor::*;
 use atlas_smr_execution::reply::ReplicaReplier;
-use atlas_smr_execution::state::{CRUDState, Changes, Crew, MonolithicState};
+use common::disk::{Disk, Trouble};
 use common::rig::Collector;
 use common::script::{Script, Step, step};
-use common::state::TestState;
 use common::*;
 
 on!([SingleMon, MultiMon, SingleDiv, MultiDiv] {
@@ -73,17 +72,6 @@ fn a_panic_at_the_turn_alone_is_the_cause<K: Kind>() {
     });
 }
 
-/// The end of an executor that failed in batch 2, each of its batches being followed by a checkpoint.
-fn assert_only_the_first_checkpoint(running: Running, cause: &Failure) {
-    let (end, net, checkpoints) = running.join();
-    assert_eq!(end.unwrap_err().to_string(), cause.to_string());
-    assert_eq!(net.operations(), [1000]);
-    let arrived = checkpoints.next(&TestState::default()).expect("the checkpoint before it");
-    assert_eq!((arrived.seq, arrived.state), (1, reference(&[batch(1, [Op::Put("b", 1)])])));
-    let ended = checkpoints.next(&TestState::default());
-    assert!(matches!(ended, Err(RecvError::Failed(_))), "{ended:?}");
-}
-
 fn a_panic_in_update_is_the_cause_and_its_state_never_leaves<K: Kind>() {
     beside_another::<K>(|| {
         let running = start::<K>();
@@ -115,89 +103,23 @@ fn a_panic_in_an_unordered_request_is_the_cause<K: Kind>() {
     });
 }
 
-/// A state that outlives its executor: only a commit changes it, and only as a whole.
-#[derive(Clone, Default)]
-struct Disk(Arc<Mutex<Content>>);
-
-#[derive(Clone, Default, Debug, PartialEq)]
-struct Content {
-    committed: Vec<SeqNo>,
-    map: TestState,
-}
-
-/// The key whose change gets a commit into trouble.
-const TROUBLE: &str = "trouble";
-
-impl Disk {
-    fn content(&self) -> Content {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl CRUDState for Disk {
-    const IN_PLACE: bool = false;
-
-    fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.lock().unwrap().map.read(column, key)
-    }
-
-    fn create(&mut self, _: &str, _: &[u8], _: &[u8]) -> bool {
-        unreachable!("only a commit writes")
-    }
-
-    fn update(&mut self, _: &str, _: &[u8], _: &[u8]) -> Option<Vec<u8>> {
-        unreachable!("only a commit writes")
-    }
-
-    fn delete(&mut self, _: &str, _: &[u8]) -> Option<Vec<u8>> {
-        unreachable!("only a commit writes")
-    }
-
-    fn commit(&mut self, seq: SeqNo, changes: &Changes<'_>, crew: &mut dyn Crew) -> Result<(), StateError> {
-        let trouble = changes.iter().find(|change| change.key == TROUBLE.as_bytes());
-        match trouble.and_then(|change| change.value) {
-            Some(b"refusal") => return Err(StateError::Other("the disk is full".into())),
-            Some(b"panic") => panic!("the disk is gone"),
-            _ => {}
-        }
-        let mut content = self.content();
-        content.map.commit(seq, changes, crew)?;
-        content.committed.push(seq);
-        *self.0.lock().unwrap() = content;
-        Ok(())
-    }
-}
-
-impl MonolithicState for Disk {
-    fn snapshot(&self) -> Self {
-        Disk(Arc::new(Mutex::new(self.content())))
-    }
-
-    fn serialize<W: std::io::Write>(&self, _: W) -> Result<(), StateError> {
-        unreachable!("states stay in memory here")
-    }
-
-    fn deserialize<R: std::io::Read>(_: R) -> Result<Self, StateError> {
-        unreachable!("states stay in memory here")
-    }
-}
-
 /// Runs a good batch and then `fatal` on a disk, in every way in which a batch can be run, and passes the causes to `check`.
 /// What was there after the good batch must be there in the end.
-fn on_disk(fatal: impl Fn() -> Vec<Step>, check: impl Fn(Failure)) {
+fn on_disk(fatal: impl Fn() -> Vec<Step>, trouble: Option<Trouble>, check: impl Fn(Failure)) {
     use ExecutionMode::{Adaptive, Sequential, Speculate};
     for threads in [1, 3] {
         for mode in [Speculate, Sequential, Adaptive] {
             let mut config = ExecutorConfig::with_threads(threads);
             (config.mode, config.pin) = (mode, false);
-            beside_another::<common::MultiMon>(|| check(ruin(config, fatal())));
+            beside_another::<common::MultiMon>(|| check(ruin(config, fatal(), trouble)));
         }
     }
 }
 
-fn ruin(config: ExecutorConfig, fatal: Vec<Step>) -> Failure {
+fn ruin(config: ExecutorConfig, fatal: Vec<Step>, trouble: Option<Trouble>) -> Failure {
     type Executor = MultiThreadedMonExecutor<Script, Disk, Collector<String>>;
     let (disk, node) = (Disk::default(), Collector::new());
+    disk.set_trouble(trouble);
     let (handle, work) = Executor::init_handle_with(&config).unwrap();
     let initial = Some((disk.clone(), Vec::new()));
     let (_install, checkpoints) =
@@ -218,45 +140,43 @@ fn ruin(config: ExecutorConfig, fatal: Vec<Step>) -> Failure {
     cause
 }
 
-/// A batch of writes; the last of them gets the commit into trouble.
-fn troublesome(kind: &'static str) -> Vec<Step> {
-    let writes = (0..20).map(|n| step(move |state| state.update("a", &format!("key {n}"), "bad")));
-    writes.chain([step(move |state| state.put("a", TROUBLE, kind))]).collect()
+/// A batch of twenty writes.
+fn writes() -> Vec<Step> {
+    (0..20).map(|n| step(move |state| state.update("a", &format!("key {n}"), "bad"))).collect()
+}
+
+/// At the last of them.
+fn trouble(panics: bool) -> Option<Trouble> {
+    Some(Trouble { batch: SeqNo(2), write: 19, panics })
 }
 
 #[test]
 fn a_batch_that_panics_leaves_no_trace_on_disk() {
     let fatal = || {
-        let mut steps = troublesome("none");
+        let mut steps = writes();
         steps.push(step(|state| -> () { panic!("after {:?}", state.read("a", "key 1")) }));
         steps
     };
-    on_disk(fatal, |cause| {
-        assert!(matches!(cause, Failure::OperationPanicked { position: Some(21), poisoned: false, .. }));
+    on_disk(fatal, None, |cause| {
+        assert!(matches!(cause, Failure::OperationPanicked { position: Some(20), poisoned: false, .. }));
         assert!(cause.to_string().contains("after Some(\"bad\")"), "{cause}");
     });
 }
 
 #[test]
 fn a_commit_that_is_refused_leaves_no_trace_on_disk() {
-    on_disk(
-        || troublesome("refusal"),
-        |cause| {
-            assert!(matches!(cause, Failure::CommitRefused { batch: SeqNo(2), .. }), "{cause}");
-            assert!(cause.to_string().contains("the disk is full"), "{cause}");
-        },
-    );
+    on_disk(writes, trouble(false), |cause| {
+        assert!(matches!(cause, Failure::CommitRefused { batch: SeqNo(2), .. }), "{cause}");
+        assert!(cause.to_string().contains("the disk is full"), "{cause}");
+    });
 }
 
 #[test]
 fn a_panic_in_commit_is_the_cause() {
-    on_disk(
-        || troublesome("panic"),
-        |cause| {
-            assert!(matches!(cause, Failure::CommitPanicked { batch: SeqNo(2), .. }), "{cause}");
-            assert!(cause.to_string().contains("the disk is gone"), "{cause}");
-        },
-    );
+    on_disk(writes, trouble(true), |cause| {
+        assert!(matches!(cause, Failure::CommitPanicked { batch: SeqNo(2), .. }), "{cause}");
+        assert!(cause.to_string().contains("the disk is gone"), "{cause}");
+    });
 }
 
 #[test]

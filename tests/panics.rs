@@ -9,23 +9,27 @@
 //! | `update`, on a durable state | panics.rs::a_batch_that_panics_leaves_no_trace_on_disk |
 //! | `update`, in the initial requests | lifecycle.rs::a_panic_in_the_replay_is_the_executors_failure |
 //! | `unordered_execution` | panics.rs::a_panic_in_an_unordered_request_is_the_cause |
+//! | `hints` | panics.rs::a_panic_in_hints_changes_nothing |
 //! | a state's `commit` | panics.rs::a_panic_in_commit_is_the_cause |
 //! | a state's `commit`, an error | panics.rs::a_commit_that_is_refused_leaves_no_trace_on_disk |
 //! | a state's `snapshot` | transfer.rs::a_panic_in_snapshot_is_the_cause |
 //! | a state's `descriptor`, `part` | transfer.rs::a_panic_in_a_part_is_the_cause |
 //! | the reply node | replies.rs::a_panic_of_the_network_stops_the_executor_with_its_cause |
 //! | the reply node, while the executor idles | replies.rs::a_panic_of_the_network_stops_an_executor_that_idles |
+//! | the application's destructor | panics.rs::a_panic_of_a_destructor_at_the_end_is_told |
 
 mod common;
 
 use std::sync::Arc;
 
+use atlas_smr_execution::app::{Application, ApplicationData, Hints, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, SeqNo};
-use atlas_smr_execution::error::Failure;
+use atlas_smr_execution::error::{BoxError, Failure};
 use atlas_smr_execution::executor::*;
 use atlas_smr_execution::reply::ReplicaReplier;
+use atlas_smr_execution::state::{CRUDState, ShardedState};
 use common::disk::{Disk, Trouble};
-use common::rig::Collector;
+use common::rig::{self, Collector, Rig};
 use common::script::{Script, Step, step};
 use common::*;
 
@@ -35,6 +39,14 @@ on!([SingleMon, MultiMon, SingleDiv, MultiDiv] {
     a_panic_in_update_is_the_cause_and_its_state_never_leaves,
     a_panic_in_an_unordered_request_is_the_cause,
 });
+
+mod on_sharded_states {
+    use super::*;
+
+    on!(rig: [SingleMon, MultiMon, SingleDiv, MultiDiv] {
+        a_panic_in_hints_changes_nothing,
+    });
+}
 
 fn a_panic_ahead_of_the_turn_is_no_failure<K: Kind>() {
     beside_another::<K>(|| {
@@ -179,7 +191,104 @@ fn a_panic_in_commit_is_the_cause() {
     });
 }
 
+/// Adds up numbers in one key, blindly. The hints of number 13 may panic.
+#[derive(Clone)]
+struct Sums {
+    hints_panic: bool,
+    drop_panics: bool,
+}
+
+const SUMS: Sums = Sums { hints_panic: false, drop_panics: false };
+
+const MISFORTUNE: u64 = 13;
+
+impl ApplicationData for Sums {
+    type Request = u64;
+    type Reply = u64;
+}
+
+impl Application<ShardedState> for Sums {
+    type AppData = Sums;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::new())
+    }
+
+    fn unordered_execution(&self, _: &ShardedState, number: u64) -> u64 {
+        number
+    }
+
+    fn update(&self, state: &mut ShardedState, number: u64) -> u64 {
+        self.speculatively_execute(state, number)
+    }
+}
+
+impl ScalableApp<ShardedState> for Sums {
+    const HINTS: bool = true;
+
+    fn hints(&self, number: &u64, hints: &mut impl Hints) {
+        hints.merges("sums", b"sum");
+        assert!(!self.hints_panic || *number != MISFORTUNE, "the hints panic");
+    }
+
+    fn speculatively_execute(&self, state: &mut impl CRUDState, number: u64) -> u64 {
+        state.merge("sums", b"sum", &number.to_le_bytes());
+        number
+    }
+}
+
+impl Drop for Sums {
+    fn drop(&mut self) {
+        assert!(!self.drop_panics || std::thread::panicking(), "the destructor panics");
+    }
+}
+
+fn hinted(threads: usize) -> ExecutorConfig {
+    let mut config = ExecutorConfig::with_threads(threads);
+    (config.mode, config.pin) = (ExecutionMode::SpeculateByHints, false);
+    config
+}
+
+/// Hints change no result; neither does it that there are none.
+fn a_panic_in_hints_changes_nothing<R: Rig>() {
+    let numbers = |seq| batch(seq, (0..40).map(move |n| if seq % 2 == 0 { n } else { 100 + n }));
+    let batches: Vec<_> = (1..=6).map(numbers).collect();
+    for threads in [1, 3] {
+        let app = Sums { hints_panic: true, ..SUMS };
+        rig::check::<R, _>(&hinted(threads), &app, &ShardedState::new(), &batches);
+    }
+}
+
+/// Runs one batch on an executor that fails, and returns why, how many replies left, and whether a checkpoint did.
+fn end_of<E>(config: ExecutorConfig, app: Sums, numbers: std::ops::Range<u64>) -> (Failure, usize, bool)
+where
+    E: TMonolithicStateExecutor<Sums, ShardedState, Collector<u64>>,
+{
+    let (handle, work) = E::init_handle_with(&config).unwrap();
+    let node = Collector::new();
+    let initial = Some((ShardedState::new(), Vec::new()));
+    let (_install, checkpoints) =
+        E::init_with::<ReplicaReplier>(config, work, initial, app, Arc::clone(&node)).unwrap();
+    handle.queue_update_and_get_appstate(batch(1, numbers)).unwrap();
+    let failure = within("join", || handle.join()).unwrap_err();
+    (failure, node.take().len(), checkpoints.recv().is_ok())
+}
+
+#[test]
+fn a_panic_of_a_destructor_at_the_end_is_told() {
+    type Single = SingleThreadedMonExecutor<Sums, ShardedState, Collector<u64>>;
+    type Multi = MultiThreadedMonExecutor<Sums, ShardedState, Collector<u64>>;
+    let app = || Sums { drop_panics: true, ..SUMS };
+    for (failure, replies, checkpoint) in
+        [end_of::<Single>(hinted(1), app(), 0..5), end_of::<Multi>(hinted(3), app(), 0..5)]
+    {
+        assert!(matches!(failure, Failure::Internal { batch: SeqNo(1), .. }), "{failure:?}");
+        assert!(failure.to_string().contains("while the executor was stopping"), "{failure}");
+        assert_eq!((replies, checkpoint), (5, true), "what was executed leaves all the same");
+    }
+}
+
 #[test]
 fn the_table_is_complete() {
-    assert_table("panics.rs", 12);
+    assert_table("panics.rs", 14);
 }

@@ -34,7 +34,7 @@ use crate::raw::table::Table;
 use crate::reply::BatchReplies;
 use crate::resolver;
 use crate::retire::{Counts, Finished, Retirement, Tail};
-use crate::schedule::hints::Planner;
+use crate::schedule::hints::{Dependencies, Planner};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
 use crate::sync::{Arc, Mutex};
@@ -192,8 +192,11 @@ where
             memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, chunk), |_| Line::default());
         let forwards = self.consent.forwarding && matches!(plan.way, Way::Forwarding | Way::ByHints);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, forwards);
+        let mut planner = std::mem::take(&mut self.planner);
         let dependencies = (plan.way == Way::ByHints)
-            .then(|| self.planner.plan::<A, S>(app, batch.updates(), &self.fingerprints));
+            .then(|| planned::<A, S>(&mut planner, app, batch, &self.fingerprints))
+            .flatten();
+        let planner_is_sound = dependencies.is_some() || plan.way != Way::ByHints;
         let run = BatchRun {
             app,
             updates: batch.updates(),
@@ -210,19 +213,15 @@ where
             spread: Spread { chunk, window: self.window, again: plan.again },
             aside: Mutex::new(aside),
         };
-        let ran = match plan.way {
-            Way::OneMoment | Way::Forwarding => {
-                self.pool.run((0..len).step_by(chunk), &|thread| run.work(thread))
-            }
-            Way::ByHints => self.pool.run(std::iter::empty(), &|thread| run.work(thread)),
-            // Unwind safety: as in the gate; the batch is dropped whole.
-            Way::Sequential => catch_unwind(AssertUnwindSafe(|| run.walk_alone())),
-        };
+        let ran = carry_out(&mut self.pool, &run, plan.way);
         let Tail { overlay, replies, counts, .. } = settle(seq, run.retirement.into_tail(), ran)?;
         // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
         catch_unwind(AssertUnwindSafe(|| commit(overlay, state, seq, &mut self.pool)))
             .map_err(|panic| Failure::CommitPanicked { batch: seq, message: panic_message(&*panic) })?
             .map_err(|source| Failure::CommitRefused { batch: seq, source: Arc::new(source) })?;
+        if planner_is_sound {
+            self.planner = planner;
+        }
         self.metrics.add(Counter::speculations, counts.speculations);
         self.metrics.add(Counter::accepted, counts.accepted);
         self.metrics.add(Counter::replays, counts.replays);
@@ -230,6 +229,38 @@ where
         self.metrics.add(Counter::reruns, counts.reruns);
         Ok((replies, counts))
     }
+}
+
+/// Who waits for whom, by the application's hints; `None` if they panic: hints change no result, and neither does it that
+/// there are none. The planner is not to be used again then.
+fn planned<'p, A: ScalableApp<S>, S: CRUDState>(
+    planner: &'p mut Planner,
+    app: &A,
+    batch: &UpdateBatch<Request<A, S>>,
+    fingerprints: &Fingerprints,
+) -> Option<Dependencies<'p>> {
+    let plan = move || {
+        let planner = planner;
+        planner.plan::<A, S>(app, batch.updates(), fingerprints)
+    };
+    // Unwind safety: the caller drops the planner.
+    catch_unwind(AssertUnwindSafe(plan))
+        .inspect_err(|_| tracing::warn!(batch = %batch.sequence_number(), "hints panicked; running without"))
+        .ok()
+}
+
+/// Runs all units: by hints if there are any, in chunks otherwise, or each at its turn on this thread.
+fn carry_out<A, S>(pool: &mut Pool, run: &BatchRun<'_, '_, A, S>, way: Way) -> Result<(), Payload>
+where
+    A: ScalableApp<S>,
+    S: CRUDState + Sync,
+{
+    if way == Way::Sequential {
+        // Unwind safety: as in the gate; the batch is dropped whole.
+        return catch_unwind(AssertUnwindSafe(|| run.walk_alone()));
+    }
+    let chunks = if run.dependencies.is_none() { run.updates.len() } else { 0 };
+    pool.run((0..chunks).step_by(run.spread.chunk), &|thread| run.work(thread))
 }
 
 /// What a batch's end means: the tail if all units are retired, the failure otherwise.

@@ -230,9 +230,16 @@ impl<T> fmt::Debug for QueueError<T> {
     }
 }
 
+/// What the panic of a merge operator unwinds with: it may be called where operations retire, outside of any operation, and
+/// is no defect of the engine there either.
+#[derive(Debug)]
+pub(crate) struct MergePanicked(pub(crate) Arc<str>);
+
 /// The text of a panic's payload.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Arc<str> {
-    if let Some(text) = payload.downcast_ref::<&str>() {
+    if let Some(MergePanicked(text)) = payload.downcast_ref() {
+        Arc::clone(text)
+    } else if let Some(text) = payload.downcast_ref::<&str>() {
         Arc::from(*text)
     } else if let Some(text) = payload.downcast_ref::<String>() {
         Arc::from(text.as_str())

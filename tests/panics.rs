@@ -10,6 +10,7 @@
 //! | `update`, in the initial requests | lifecycle.rs::a_panic_in_the_replay_is_the_executors_failure |
 //! | `unordered_execution` | panics.rs::a_panic_in_an_unordered_request_is_the_cause |
 //! | `hints` | panics.rs::a_panic_in_hints_changes_nothing |
+//! | a merge operator | panics.rs::a_panic_in_a_merge_is_the_cause |
 //! | a state's `commit` | panics.rs::a_panic_in_commit_is_the_cause |
 //! | a state's `commit`, an error | panics.rs::a_commit_that_is_refused_leaves_no_trace_on_disk |
 //! | a state's `snapshot` | transfer.rs::a_panic_in_snapshot_is_the_cause |
@@ -27,7 +28,7 @@ use atlas_smr_execution::batch::{NodeId, SeqNo};
 use atlas_smr_execution::error::{BoxError, Failure};
 use atlas_smr_execution::executor::*;
 use atlas_smr_execution::reply::ReplicaReplier;
-use atlas_smr_execution::state::{CRUDState, ShardedState};
+use atlas_smr_execution::state::{CRUDState, Merge, MergeOperator, ShardedState};
 use common::disk::{Disk, Trouble};
 use common::rig::{self, Collector, Rig};
 use common::script::{Script, Step, step};
@@ -191,7 +192,7 @@ fn a_panic_in_commit_is_the_cause() {
     });
 }
 
-/// Adds up numbers in one key, blindly. The hints of number 13 may panic.
+/// Adds up numbers in one key, blindly. Number 13 is a misfortune: its hints panic, or its merge does.
 #[derive(Clone)]
 struct Sums {
     hints_panic: bool,
@@ -243,6 +244,16 @@ impl Drop for Sums {
     }
 }
 
+/// Bitwise "or", which is as lawful as can be, but for the misfortune.
+struct Or;
+
+impl Merge for Or {
+    fn combine(&self, a: &[u8], b: &[u8], out: &mut Vec<u8>) {
+        assert!(b != MISFORTUNE.to_le_bytes(), "the merge panics");
+        out.extend(a.iter().zip(b).map(|(a, b)| a | b));
+    }
+}
+
 fn hinted(threads: usize) -> ExecutorConfig {
     let mut config = ExecutorConfig::with_threads(threads);
     (config.mode, config.pin) = (ExecutionMode::SpeculateByHints, false);
@@ -265,13 +276,34 @@ where
     E: TMonolithicStateExecutor<Sums, ShardedState, Collector<u64>>,
 {
     let (handle, work) = E::init_handle_with(&config).unwrap();
+    let state = ShardedState::builder().merge_operator("sums", MergeOperator::Custom(&Or)).build().unwrap();
     let node = Collector::new();
-    let initial = Some((ShardedState::new(), Vec::new()));
+    let initial = Some((state, Vec::new()));
     let (_install, checkpoints) =
         E::init_with::<ReplicaReplier>(config, work, initial, app, Arc::clone(&node)).unwrap();
     handle.queue_update_and_get_appstate(batch(1, numbers)).unwrap();
     let failure = within("join", || handle.join()).unwrap_err();
     (failure, node.take().len(), checkpoints.recv().is_ok())
+}
+
+#[test]
+fn a_panic_in_a_merge_is_the_cause() {
+    type Single = SingleThreadedMonExecutor<Sums, ShardedState, Collector<u64>>;
+    type Multi = MultiThreadedMonExecutor<Sums, ShardedState, Collector<u64>>;
+    let check = |(failure, replies, checkpoint), in_place| {
+        let Failure::OperationPanicked { batch: SeqNo(1), ref message, poisoned, .. } = failure else {
+            panic!("{failure:?}")
+        };
+        assert_eq!((&**message, poisoned, replies, checkpoint), ("the merge panics", in_place, 0, false));
+    };
+    check(end_of::<Single>(hinted(1), SUMS, 0..40), true);
+    for threads in [1, 3] {
+        for mode in [ExecutionMode::Speculate, ExecutionMode::SpeculateByHints] {
+            let mut config = hinted(threads);
+            config.mode = mode;
+            check(end_of::<Multi>(config, SUMS, 0..40), false);
+        }
+    }
 }
 
 #[test]
@@ -290,5 +322,5 @@ fn a_panic_of_a_destructor_at_the_end_is_told() {
 
 #[test]
 fn the_table_is_complete() {
-    assert_table("panics.rs", 14);
+    assert_table("panics.rs", 15);
 }

@@ -25,7 +25,7 @@ use crate::app::{Reply, Request, ScalableApp};
 use crate::arena::Arenas;
 use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
 use crate::commit::commit;
-use crate::error::{Failure, InitError, panic_message};
+use crate::error::{Failure, InitError, MergePanicked, panic_message};
 use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig};
 use crate::raw::gate::Payload;
@@ -277,6 +277,10 @@ fn settle<'b, R>(
             message: fault.message,
             poisoned: false,
         }),
+        (_, Err(panic)) if panic.is::<MergePanicked>() => {
+            let message = panic_message(&*panic);
+            Err(Failure::OperationPanicked { batch: seq, position: None, message, poisoned: false })
+        }
         (_, Err(panic)) => Err(internal(panic_message(&*panic))),
         (Some(tail), Ok(())) => Ok(tail),
         (None, Ok(())) => Err(internal(Arc::from("a unit was left unretired"))),

@@ -9,6 +9,8 @@
 //! | `update`, on a durable state | panics.rs::a_batch_that_panics_leaves_no_trace_on_disk |
 //! | `update`, in the initial requests | lifecycle.rs::a_panic_in_the_replay_is_the_executors_failure |
 //! | `unordered_execution` | panics.rs::a_panic_in_an_unordered_request_is_the_cause |
+//! | the same, beside a batch | replies.rs::a_panic_beside_a_batch_is_the_cause |
+//! | the same, beside a batch on a durable state | panics.rs::a_panic_beside_a_batch_leaves_no_trace_on_disk |
 //! | `hints` | panics.rs::a_panic_in_hints_changes_nothing |
 //! | a merge operator | panics.rs::a_panic_in_a_merge_is_the_cause |
 //! | a state's `commit` | panics.rs::a_panic_in_commit_is_the_cause |
@@ -184,6 +186,30 @@ fn a_commit_that_is_refused_leaves_no_trace_on_disk() {
     });
 }
 
+/// The executor's own thread looks into its queue between operations of the batch, and finds the unordered request there.
+#[test]
+fn a_panic_beside_a_batch_leaves_no_trace_on_disk() {
+    type Executor = MultiThreadedMonExecutor<Script, Disk, Collector<String>>;
+    let mut config = ExecutorConfig::with_threads(1);
+    (config.mode, config.chunk) = (ExecutionMode::Speculate, Some(1));
+    let (disk, node, gate) = (Disk::default(), Collector::new(), Gate::new());
+    let (handle, work) = Executor::init_handle_with(&config).unwrap();
+    let initial = Some((disk.clone(), Vec::new()));
+    let _channels =
+        Executor::init_with::<ReplicaReplier>(config, work, initial, Script, Arc::clone(&node)).unwrap();
+    handle.queue_update(batch(1, [step(|state| state.put("a", "key", "1")).after(&gate)])).unwrap();
+    gate.wait_for_visitor();
+    handle.queue_update_unordered(reads(1, [step(|_| "scripts are ordered")])).unwrap();
+    gate.open();
+    let cause = wait_for_failure(&handle);
+    assert!(matches!(cause, Failure::UnorderedPanicked { .. }), "{cause}");
+    assert!(cause.to_string().contains("scripts are ordered"), "{cause}");
+    // Nobody was answered for the batch: so it must not have happened, and is to be executed again.
+    assert_eq!((disk.content().committed, handle.last_executed()), (Vec::new(), SeqNo::ZERO));
+    assert!(within("join", || handle.join()).is_err());
+    assert!(node.take().is_empty());
+}
+
 #[test]
 fn a_panic_in_commit_is_the_cause() {
     on_disk(writes, trouble(true), |cause| {
@@ -322,5 +348,5 @@ fn a_panic_of_a_destructor_at_the_end_is_told() {
 
 #[test]
 fn the_table_is_complete() {
-    assert_table("panics.rs", 15);
+    assert_table("panics.rs", 17);
 }

@@ -355,3 +355,8 @@ fn a_thread_that_cannot_be_spawned_is_named_and_none_is_left() {
         ["worker-1", "worker-2", "replier", "checkpoint", "executor"].map(|role| format!("atlas-{role}"));
     assert_eq!(refused, threads);
 }
+
+#[test]
+fn the_document_is_complete() {
+    assert_document("failure-model.md", 46);
+}

@@ -22,7 +22,8 @@ use crate::error::Failure;
 use crate::metrics::{Counter, Timer};
 use crate::reply::RequestType;
 
-/// At most so many requests are taken out of the queue beside one batch and not executed: the queue is what bounds work.
+/// At most so many requests, and at most as many as the queue holds, are taken out of it beside one batch and not executed:
+/// the queue is what bounds work.
 const DEFERRED: usize = 64;
 
 /// What the executor's thread needs for it, borrowed for the time of one batch.
@@ -42,7 +43,8 @@ impl<A: Application<S>, S> Beside<'_, A, S> {
     /// Answers what has been asked since, on the state before the batch. Unwinds if that fails: nobody will be answered for
     /// the batch, so it must not be committed either.
     pub(super) fn look(&mut self, state: &S) {
-        while self.deferred.len() < DEFERRED {
+        let room = self.work.inner.capacity().map_or(DEFERRED, |capacity| capacity.min(DEFERRED));
+        while self.deferred.len() < room {
             match self.work.inner.try_recv() {
                 Ok(ExecutionRequest::ExecuteUnordered(batch)) => {
                     if let Err(failure) = self.answer(state, batch) {

@@ -87,6 +87,19 @@ pub enum Failure {
         /// How many replies came back.
         got: usize,
     },
+    /// Two runs of one batch on the same state were not the same; see
+    /// [`check_every`](crate::executor::ExecutorConfig::check_every). The batch was dropped whole.
+    #[error(
+        "the application is not deterministic: two runs of batch {batch} differ at position {position}: {difference}"
+    )]
+    NotDeterministic {
+        /// The batch.
+        batch: SeqNo,
+        /// The first position that differs.
+        position: usize,
+        /// What differs there.
+        difference: Arc<str>,
+    },
     /// The state refused the commit of a batch, and is as it was before it.
     #[error("the state refused to commit batch {batch}: {source}")]
     CommitRefused {

@@ -8,6 +8,7 @@
 //!
 //! Batches for which that does not pay run in place, like the sequential engine's (adaptive.rs).
 
+mod checked;
 mod unordered;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use self::checked::{Fate, Schedule};
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::Engine;
@@ -56,6 +58,7 @@ pub struct Speculative<A, S> {
     consent: Consent,
     steps: u32,
     chunk: Option<usize>,
+    checks: Schedule,
     threads: usize,
     /// What one unordered request lately took one thread.
     unordered_cost: Duration,
@@ -89,6 +92,7 @@ where
             consent,
             steps: config.step_budget,
             chunk: config.chunk,
+            checks: Schedule::new(config.check_every),
             threads: report.threads,
             unordered_cost: Duration::from_nanos(200),
             metrics,
@@ -107,6 +111,9 @@ where
         batch: UpdateBatch<Request<A, S>>,
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
+        if self.checks.is_due() {
+            return Ok(self.run_checked(app, state, &batch)?.0);
+        }
         let len = batch.len();
         let plan = match self.mode {
             ExecutionMode::Speculate if self.consent.forwarding => {
@@ -117,6 +124,7 @@ where
             ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
             ExecutionMode::Adaptive => self.governor.plan(len),
         };
+        let committed = |_: &Tail<'_, _>| Ok(Fate::Commit);
         let start = plan.timed.then(Instant::now);
         let (replies, counts) = match plan.way {
             Way::Sequential => {
@@ -124,13 +132,13 @@ where
                 if S::IN_PLACE {
                     (update_in_place(app, state, batch)?, Counts::default())
                 } else {
-                    self.run(app, state, &batch, plan, aside)?
+                    self.run(app, state, &batch, plan, aside, committed)?
                 }
             }
-            Way::OneMoment | Way::Forwarding => self.run(app, state, &batch, plan, aside)?,
+            Way::OneMoment | Way::Forwarding => self.run(app, state, &batch, plan, aside, committed)?,
             Way::ByHints => {
                 self.metrics.add(Counter::hinted_batches, 1);
-                self.run(app, state, &batch, plan, aside)?
+                self.run(app, state, &batch, plan, aside, committed)?
             }
         };
         if let Some(start) = start {
@@ -174,8 +182,8 @@ where
     A: ScalableApp<S>,
     S: CRUDState + Sync + 'static,
 {
-    /// Executes a batch through units, and commits it: on all threads, or, if the plan is sequential, each operation at its
-    /// turn on this thread.
+    /// Executes a batch through units: on all threads, or, if the plan is sequential, each operation at its turn on this
+    /// thread. Then commits it, unless `fate` says something else.
     fn run(
         &mut self,
         app: &A,
@@ -183,6 +191,7 @@ where
         batch: &UpdateBatch<Request<A, S>>,
         plan: Plan,
         aside: Aside<'_, S>,
+        fate: impl FnOnce(&Tail<'_, Reply<A, S>>) -> Result<Fate, Failure>,
     ) -> Result<Run<Reply<A, S>>, Failure> {
         let (seq, len) = (batch.sequence_number(), batch.len());
         let in_chunks = matches!(plan.way, Way::OneMoment | Way::Forwarding);
@@ -214,7 +223,12 @@ where
             aside: Mutex::new(aside),
         };
         let ran = carry_out(&mut self.pool, &run, plan.way);
-        let Tail { overlay, replies, counts, .. } = settle(seq, run.retirement.into_tail(), ran)?;
+        let tail = settle(seq, run.retirement.into_tail(), ran)?;
+        let fate = fate(&tail)?;
+        let Tail { overlay, replies, counts, .. } = tail;
+        if fate == Fate::Drop {
+            return Ok((replies, counts));
+        }
         // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
         catch_unwind(AssertUnwindSafe(|| commit(overlay, state, seq, &mut self.pool)))
             .map_err(|panic| Failure::CommitPanicked { batch: seq, message: panic_message(&*panic) })?

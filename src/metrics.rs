@@ -103,6 +103,8 @@ counters! {
     batches,
     /// Ordered batches of these that ran sequentially.
     sequential_batches,
+    /// Ordered batches of these whose units read the newest values, retired or not.
+    forwarding_batches,
     /// Ordered batches of these whose operations were started by hints.
     hinted_batches,
     /// Ordered batches of these that were run twice and compared.

@@ -213,8 +213,8 @@ impl Governor {
         let together = class.cost[way as usize].0.map(|ns| ns * self.threads as f64);
         let per_operation = class.cost[Way::Sequential as usize].0.or(together).unwrap_or(CHUNK_NS).max(1.0);
         let calm = (1.0 - 4.0 * class.replayed[way as usize].0.unwrap_or(0.0)).max(0.0);
-        let share = len.div_ceil(4 * self.threads);
-        ((CHUNK_NS / per_operation * calm) as usize).min(MAX_CHUNK).min(share).max(1)
+        let share = len.div_ceil(2 * self.threads);
+        ((CHUNK_NS / per_operation * calm).round() as usize).min(MAX_CHUNK).min(share).max(1)
     }
 
     /// Takes in how a batch of `len` operations that ran in `way` went.

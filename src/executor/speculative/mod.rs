@@ -124,22 +124,20 @@ where
             ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
             ExecutionMode::Adaptive => self.governor.plan(len),
         };
-        let committed = |_: &Tail<'_, _>| Ok(Fate::Commit);
         let start = plan.timed.then(Instant::now);
-        let (replies, counts) = match plan.way {
-            Way::Sequential => {
-                self.metrics.add(Counter::sequential_batches, 1);
-                if S::IN_PLACE {
-                    (update_in_place(app, state, batch)?, Counts::default())
-                } else {
-                    self.run(app, state, &batch, plan, aside, committed)?
-                }
-            }
-            Way::OneMoment | Way::Forwarding => self.run(app, state, &batch, plan, aside, committed)?,
-            Way::ByHints => {
-                self.metrics.add(Counter::hinted_batches, 1);
-                self.run(app, state, &batch, plan, aside, committed)?
-            }
+        let counter = match plan.way {
+            Way::Sequential => Some(Counter::sequential_batches),
+            Way::OneMoment => None,
+            Way::Forwarding => Some(Counter::forwarding_batches),
+            Way::ByHints => Some(Counter::hinted_batches),
+        };
+        if let Some(counter) = counter {
+            self.metrics.add(counter, 1);
+        }
+        let (replies, counts) = if plan.way == Way::Sequential && S::IN_PLACE {
+            (update_in_place(app, state, batch)?, Counts::default())
+        } else {
+            self.run(app, state, &batch, plan, aside, |_| Ok(Fate::Commit))?
         };
         if let Some(start) = start {
             self.governor.record(len, plan.way, start.elapsed(), counts);

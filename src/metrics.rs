@@ -107,6 +107,8 @@ counters! {
     forwarding_batches,
     /// Ordered batches of these whose operations were started by hints.
     hinted_batches,
+    /// Ordered batches of these that were run twice and compared.
+    checked_batches,
     /// Ordered batches not executed because their sequence number was not above the last.
     skipped_batches,
     /// Units that had observed a version which an earlier operation of their batch then replaced.

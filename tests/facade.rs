@@ -137,13 +137,22 @@ fn by_hints() -> Arc<Metrics> {
     metrics
 }
 
+/// Each batch is run twice.
+fn checked() -> Arc<Metrics> {
+    let running = Setup::config(|config| config.check_every = Some(1)).start::<MultiDiv>();
+    running.handle.queue_update(batch(1, [Op::Put("a", 1)])).unwrap();
+    let metrics = running.handle.metrics();
+    running.finish();
+    metrics
+}
+
 /// One test only: the recorder is the process's.
 #[test]
 fn everything_reaches_the_facade() {
     let recorder = Recorder::default();
     let values = Arc::clone(&recorder.0);
     metrics::set_global_recorder(recorder).expect("the first one");
-    let executors = [speculative(), sequential(), by_hints()];
+    let executors = [speculative(), sequential(), by_hints(), checked()];
 
     let mut expected = BTreeMap::new();
     for metrics in &executors {

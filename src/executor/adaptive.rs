@@ -69,6 +69,9 @@ const HOPELESS: f64 = 1.2;
 /// `SAMPLED` is timed.
 const SHORT_NS: f64 = 20_000.0;
 const SAMPLED: u32 = 16;
+/// A batch that seems to have taken this many times as long as expected (or as a short one) counts as so much and no more:
+/// the process was stopped for a while, or its clock jumped.
+const SURPRISE: f64 = 100.0;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
 /// From this share of replayed units on, it is worth a thought how to avoid them.
@@ -219,8 +222,8 @@ impl Governor {
         if len == 0 {
             return;
         }
-        let took_ns = took.as_nanos() as f64;
         let class = &mut self.classes[size_class(len)];
+        let took_ns = (took.as_nanos() as f64).min(class.longest(len));
         if counts.speculations > 0 {
             class.replayed[way as usize].add(counts.replays as f64 / counts.speculations as f64);
         }
@@ -245,6 +248,12 @@ impl Governor {
 }
 
 impl Class {
+    /// How long a batch of `len` operations can have taken, in nanoseconds.
+    fn longest(&self, len: usize) -> f64 {
+        let known = self.cost.iter().filter_map(|cost| cost.0).reduce(f64::max);
+        known.map_or(f64::INFINITY, |cost| SURPRISE * SHORT_NS.max(cost * len as f64))
+    }
+
     /// True if many units had to be replayed that ran on one moment.
     fn is_contended(&self) -> bool {
         self.replayed[Way::OneMoment as usize].0.is_some_and(|share| share >= CONTENDED)
@@ -328,6 +337,28 @@ mod tests {
             governor.record(128, plan.way, Duration::from_nanos((ns * 128.0) as u64), Counts::default());
         }
         assert!(speculated[0] < 100 && speculated[1] > 1000, "{speculated:?}");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_does_not_bind_it_for_long() {
+        let mut governor = Governor::new(2, Consent::default());
+        let (mut jumps, mut speculated) = ([true; 2], 0);
+        for batch in 0..20_000 {
+            let plan = governor.plan(128);
+            let ahead = plan.way != Way::Sequential;
+            let ns = match (ahead, batch < 2000) {
+                (false, _) => 1000.0,
+                (true, true) => 1200.0,
+                (true, false) => 600.0,
+            };
+            speculated += usize::from(ahead);
+            let took = Duration::from_nanos((ns * 128.0) as u64);
+            // Once on each way, after the first measurement.
+            let jump = batch > 0 && std::mem::take(&mut jumps[usize::from(ahead)]);
+            let jump = if jump { Duration::from_secs(3600) } else { Duration::ZERO };
+            governor.record(128, plan.way, took + jump, Counts::default());
+        }
+        assert!(jumps == [false; 2] && speculated > 10_000, "{jumps:?} {speculated}");
     }
 
     /// Runs 3000 batches whose ways take the given times, with this share of replays on one moment; returns how often each

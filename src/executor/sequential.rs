@@ -21,7 +21,10 @@ impl<A, S> Engine<A, S> for Sequential
 where
     A: Application<S>,
 {
-    fn new(_: &ExecutorConfig, _: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError> {
+    fn new(config: &ExecutorConfig, _: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError> {
+        if config.check_every.is_some() {
+            tracing::warn!("batches cannot be checked in place; a multi-threaded executor checks them");
+        }
         Ok(Sequential { metrics })
     }
 

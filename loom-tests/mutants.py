@@ -1,8 +1,9 @@
-"""Runs the mutants of mutants.toml: each is one edit of the sources that some model must catch.
+"""Runs the mutants of a package's mutants.toml: each is one edit of the sources that some model of it must catch.
 
-A mutant fails this program if the model still passes (it survived), if it does not build, if its text does not occur
-exactly once, or if the model neither passes nor fails in time. The models must pass without any edit, or what they say
-about the mutants would mean nothing. An optional argument selects mutants by a part of their name or of their model's.
+The first argument is the package, `loom-tests` or `shuttle-tests`; its models are run by its run.sh. A mutant fails this
+program if the model still passes (it survived), if it does not build, if its text does not occur exactly once, or if the
+model neither passes nor fails in time. The models must pass without any edit, or what they say about the mutants would
+mean nothing. An optional second argument selects mutants by a part of their name or of their model's.
 """
 
 import os
@@ -14,10 +15,15 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TREE = ROOT / "target" / "mutants" / "tree"
-BUILD = os.environ.get("MUTANTS_TARGET_DIR", str(ROOT / "target" / "mutants" / "build"))
+PACKAGE = sys.argv[1]
+# What its run.sh calls its variables.
+PREFIX = PACKAGE.split("-")[0].upper()
+WORK = ROOT / "target" / "mutants" / PACKAGE
+TREE = WORK / "tree"
+BUILD = os.environ.get("MUTANTS_TARGET_DIR", str(WORK / "build"))
 SECONDS = os.environ.get("MUTANTS_TIMEOUT", "120")
 TIMED_OUT = 124
+TABLE = tomllib.loads((ROOT / PACKAGE / "mutants.toml").read_text())
 
 
 def copy_tree():
@@ -35,10 +41,14 @@ def copy_tree():
 
 def run(*models, seconds=SECONDS):
     # A mutant is built once and run for a moment: optimising it takes longer than it saves.
-    environment = dict(
-        os.environ, LOOM_TARGET_DIR=BUILD, LOOM_TIMEOUT=seconds, CARGO_PROFILE_RELEASE_OPT_LEVEL="1"
-    )
-    command = ["bash", "loom-tests/run.sh", *models]
+    environment = {
+        **os.environ,
+        **TABLE.get("environment", {}),
+        f"{PREFIX}_TARGET_DIR": BUILD,
+        f"{PREFIX}_TIMEOUT": seconds,
+        "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+    }
+    command = ["bash", f"{PACKAGE}/run.sh", "--exact", *models]
     result = subprocess.run(command, cwd=TREE, env=environment, capture_output=True, text=True)
     return result.returncode, result.stdout + result.stderr
 
@@ -75,10 +85,8 @@ def verdict(mutant):
 
 
 def main():
-    with open(Path(__file__).parent / "mutants.toml", "rb") as table:
-        mutants = tomllib.load(table)["mutant"]
-    part = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [mutant for mutant in mutants if part in mutant["name"] or part in mutant["model"]]
+    part = sys.argv[2] if len(sys.argv) > 2 else ""
+    chosen = [mutant for mutant in TABLE["mutant"] if part in mutant["name"] or part in mutant["model"]]
     if not chosen:
         sys.exit(f"no mutant is called {part!r}")
     copy_tree()

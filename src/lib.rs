@@ -36,7 +36,7 @@
 //! | `retire`, `commit` | the walk in batch order; the one commit pass |
 //! | `schedule` | which thread runs which position, and when |
 //! | `pool`, `arena` | pinned threads, a job at a time; memory of a batch, per thread |
-//! | `raw`, `sync` | all unsafe code, in small safe pieces; all atomics, cells and threads, std's or loom's |
+//! | `raw`, `sync` | all unsafe code, in small safe pieces; all atomics, cells and threads, std's, loom's or shuttle's |
 //!
 //! Imports go one way: executor -> schedule -> retire, commit -> resolver -> unit -> pool, arena -> app -> reply, state ->
 //! raw -> error, metrics -> batch, sync. A module imports only from the rows to the right of its own. `raw` stands below
@@ -71,7 +71,7 @@ struct DoesNotCompile;
 struct DoesNotCompileInside;
 
 /// The engine's parts, for models and benches. No stability is promised.
-#[cfg(any(loom, feature = "internals"))]
+#[cfg(any(loom, shuttle, feature = "internals"))]
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod internals {

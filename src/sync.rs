@@ -1,14 +1,25 @@
-//! The only file that names std's atomics, cells and threads, or loom's in their place.
+//! The only file that names std's atomics, cells and threads, or loom's or shuttle's in their place.
 //!
-//! Models are built with `RUSTFLAGS="--cfg loom"`; everything else gets the standard library and pays nothing.
+//! Models are built with `RUSTFLAGS="--cfg loom"` (one part, every schedule, weak memory) or `--cfg shuttle` (the whole
+//! engine, random schedules); everything else gets the standard library and pays nothing.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod imp {
-    pub use std::cell::UnsafeCell as StdUnsafeCell;
     pub use std::hint::spin_loop;
     pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
-    pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+    pub use std::sync::{Arc, Condvar, Mutex, MutexGuard};
     pub use std::thread::{JoinHandle, Thread, park, yield_now};
+    pub use std::time::Instant;
+
+    /// Spawns a named thread.
+    pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(body)
+    }
+}
+
+#[cfg(not(loom))]
+mod cell {
+    use std::cell::UnsafeCell as StdUnsafeCell;
 
     /// `std::cell::UnsafeCell` with loom's access by closure, so that models see every access.
     #[derive(Debug, Default)]
@@ -40,21 +51,20 @@ mod imp {
             f(self.0.get())
         }
     }
+}
 
-    /// Spawns a named thread.
-    pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name(name.to_owned()).spawn(body)
-    }
+#[cfg(loom)]
+mod cell {
+    pub use loom::cell::UnsafeCell;
 }
 
 #[cfg(loom)]
 mod imp {
-    pub use loom::cell::UnsafeCell;
     pub use loom::hint::spin_loop;
     pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
     pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
     pub use loom::thread::{JoinHandle, Thread, park, yield_now};
-    pub use std::sync::OnceLock;
+    pub use std::time::Instant;
 
     /// Spawns a thread of the model; loom's threads have no names.
     pub fn spawn(_name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
@@ -62,5 +72,40 @@ mod imp {
     }
 }
 
+#[cfg(shuttle)]
+mod imp {
+    pub use shuttle::hint::spin_loop;
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard};
+    pub use shuttle::thread::{JoinHandle, Thread, park, yield_now};
+
+    use shuttle::rand::{RngCore, thread_rng};
+    use std::time::Duration;
+
+    /// A clock that goes as the schedule has it: whoever looks at it sees any time, from nanoseconds to milliseconds.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Instant(());
+
+    impl Instant {
+        /// A moment.
+        pub fn now() -> Self {
+            Instant(())
+        }
+
+        /// How long ago it was, this time.
+        pub fn elapsed(&self) -> Duration {
+            let random = thread_rng().next_u64();
+            Duration::from_nanos((random >> 8) % (1 << (random % 24)))
+        }
+    }
+
+    /// Spawns a thread of the model.
+    pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+        shuttle::thread::Builder::new().name(name.to_owned()).spawn(body)
+    }
+}
+
+pub use cell::UnsafeCell;
 pub use imp::*;
 pub use std::cell::{Cell, RefCell};
+pub use std::sync::OnceLock;

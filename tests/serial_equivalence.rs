@@ -2,7 +2,7 @@
 //! and state equal those of the loop over `Application::update`.
 //!
 //! Properties, over random programs with data-dependent branches and keys, several columns and all CRUD calls:
-//! 1. batches of 0 to 300 operations on few keys (everything collides) and many, forced speculation;
+//! 1. batches of 0 to 300 operations on few keys (everything collides) and many, forced speculation, in chunks and by hints;
 //! 2. the same with the engine choosing for itself;
 //! 3. *all* batches of up to 4 operations from a set of 6, on 2 keys.
 
@@ -54,8 +54,10 @@ proptest! {
         threads in 1usize..9,
         chunk in prop_oneof![Just(None), (1usize..20).prop_map(Some)],
         forwarding: bool,
+        by_hints: bool,
     ) {
-        let mut config = config(threads, ExecutionMode::Speculate, chunk);
+        let mode = if by_hints { ExecutionMode::SpeculateByHints } else { ExecutionMode::Speculate };
+        let mut config = config(threads, mode, chunk);
         config.forwarding = forwarding;
         on_all(&config, &decode(&batches, keys));
     }

@@ -16,13 +16,14 @@ const FILE: usize = 400;
 const FUNCTION: usize = 70;
 
 /// What only one place of the engine may name.
-const RESERVED: [(&str, &str); 10] = [
+const RESERVED: [(&str, &str); 11] = [
     ("unsafe", "src/raw/"),
     ("atomic", "src/sync.rs"),
     ("cell::", "src/sync.rs"),
     ("thread::spawn", "src/sync.rs"),
     ("thread::Builder", "src/sync.rs"),
     ("loom::", "src/sync.rs"),
+    ("shuttle::", "src/sync.rs"),
     ("crossbeam_deque", "src/pool/queue.rs"),
     ("rayon", "nowhere"),
     ("SystemTime", "nowhere"),
@@ -301,6 +302,7 @@ fn names_out_of_their_place_are_caught() {
     caught(names, "src/executor/start.rs", "    thread::spawn(|| ());", "`thread::spawn`");
     caught(names, "src/executor/start.rs", "    std::thread::Builder::new()", "`thread::Builder`");
     caught(names, "src/raw/gate.rs", "use loom::sync::Mutex;", "`loom::`");
+    caught(names, "src/pool/mod.rs", "use shuttle::thread;", "`shuttle::` belongs to src/sync.rs");
     caught(names, "src/pool/mod.rs", "use crossbeam_deque::Worker;", "belongs to src/pool/queue.rs");
     caught(names, "src/pool/mod.rs", "rayon::scope(|_| ());", "`rayon` belongs to nowhere");
     caught(names, "src/lib.rs", "#![feature(allocator_api)]", "`#![feature` belongs to nowhere");

@@ -4,8 +4,7 @@
 //! its position, unless values are forwarded. Retirement then has to see to it that it was the right one.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use atlas_smr_execution::app::{Application, ApplicationData, Hints, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, SeqNo, Update};
@@ -106,9 +105,8 @@ impl Oracle {
 pub struct Ops {
     oracle: Arc<Oracle>,
     one_moment: bool,
-    /// Where a unit saw values that never stood together. A panic would not do: ahead of turn they are caught. Of std, for
-    /// loom must not see it.
-    mixed: AtomicBool,
+    /// What was seen that never stood together. An assertion would be caught like any panic ahead of turn.
+    torn: OnceLock<String>,
 }
 
 impl ApplicationData for Ops {
@@ -147,7 +145,7 @@ impl ScalableApp<Numbers> for Ops {
         if self.one_moment {
             let mut moments = 0..self.oracle.states.len();
             if !moments.any(|moment| self.oracle.answer(&op, moment) == answer) {
-                self.mixed.store(true, Ordering::Relaxed);
+                let _ = self.torn.set(format!("{op:?} saw values that never stood together: {answer}"));
             }
         }
         if op.panics {
@@ -220,8 +218,7 @@ impl Setup {
     pub fn batch(&mut self, run: impl for<'b> FnOnce(&Batch<'_, 'b>, &Lent<'b>)) -> Counts {
         let len = self.updates.len();
         let oracle = Arc::new(Oracle::new(&self.state, &self.updates));
-        let app =
-            Ops { oracle: Arc::clone(&oracle), one_moment: !self.forwards, mixed: AtomicBool::new(false) };
+        let app = Ops { oracle: Arc::clone(&oracle), one_moment: !self.forwards, torn: OnceLock::new() };
         let panics = self.updates.iter().position(|update| update.operation().panics);
         let (lent, memory) = self.arenas.lend();
         let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, len), |_| Line::default());
@@ -247,7 +244,7 @@ impl Setup {
             aside: Mutex::new(&mut aside),
         };
         run(&batch, &batch.lent);
-        assert!(!app.mixed.load(Ordering::Relaxed), "a unit saw values that never stood together");
+        assert_eq!(app.torn.get(), None);
         let tail = batch.retirement.into_tail().expect("no unit is left unretired");
         assert_eq!(
             tail.fault.map(|fault| fault.position),

@@ -155,6 +155,12 @@ impl Governor {
         Governor { classes: [Class::default(); 32], threads, consent }
     }
 
+    /// Takes all batches for contended, until measurements say otherwise.
+    #[cfg(any(shuttle, feature = "internals"))]
+    pub(crate) fn expect_contention(&mut self) {
+        self.classes.iter_mut().for_each(|class| class.replayed[Way::OneMoment as usize].add(1.0));
+    }
+
     /// How to run a batch of `len` operations.
     pub(crate) fn plan(&mut self, len: usize) -> Plan {
         let way = self.way(len);

@@ -32,8 +32,8 @@ pub use monolithic::{
 };
 pub use start::{HandlePair, WorkReceiver};
 
-/// The engines by themselves, for benches: no channels, no reply thread.
-#[cfg(feature = "internals")]
+/// The engines by themselves, for models and benches: no channels, no reply thread.
+#[cfg(any(shuttle, feature = "internals"))]
 #[doc(hidden)]
 pub mod engines {
     pub use super::engine::Engine;

@@ -3,9 +3,9 @@
 //! Tasks come out in ascending order, whoever takes them. Everybody *steals*, the filling thread too: an owner's `pop`
 //! would shrink the deque's buffer, and the next fill would have to allocate again.
 //!
-//! Models of loom get a locked queue with the same interface, because crossbeam-deque has no loom shim.
+//! Models get a locked queue with the same interface, because crossbeam-deque has no shim for loom and shuttle.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod imp {
     use crossbeam_deque::{Steal, Stealer, Worker};
 
@@ -48,10 +48,11 @@ mod imp {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod imp {
-    use crate::sync::{Arc, Mutex};
     use std::collections::VecDeque;
+
+    use crate::sync::{Arc, Mutex, MutexGuard};
 
     /// The filling end.
     pub struct Filler(Arc<Mutex<VecDeque<usize>>>);
@@ -66,17 +67,22 @@ mod imp {
         (Filler(Arc::clone(&tasks)), Queue(tasks))
     }
 
+    /// Poisoned or not: shuttle's threads share one thread of the system, and so what it knows of panics.
+    fn locked(tasks: &Mutex<VecDeque<usize>>) -> MutexGuard<'_, VecDeque<usize>> {
+        tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     impl Filler {
         /// Appends a task.
         pub fn push(&mut self, task: usize) {
-            self.0.lock().expect("models do not poison").push_back(task);
+            locked(&self.0).push_back(task);
         }
     }
 
     impl Queue {
         /// The lowest task that nobody has taken.
         pub fn take(&self) -> Option<usize> {
-            self.0.lock().expect("models do not poison").pop_front()
+            locked(&self.0).pop_front()
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! The steps S1 to S5 are those of `pool/README.md`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::sync::{AtomicBool, AtomicUsize, Ordering, Thread, fence, park, spin_loop, yield_now};
+use crate::sync::{AtomicBool, AtomicUsize, Instant, Ordering, Thread, fence, park, spin_loop, yield_now};
 
 /// Who sleeps.
 pub struct Sleepers {
@@ -78,7 +78,7 @@ pub struct Spin {
 
 impl Spin {
     /// Pauses before the clock is read and the thread gives way for the first time: some microseconds.
-    const PAUSES: u32 = 256;
+    const PAUSES: u32 = if cfg!(shuttle) { 2 } else { 256 };
 
     /// A wait of at most `limit`; zero means none at all.
     pub fn new(limit: Duration) -> Self {

@@ -18,7 +18,7 @@ use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 const EPOCH_BITS: u32 = 16;
 const EPOCH_MASK: u64 = (1 << EPOCH_BITS) - 1;
-const LEAST_SLOTS: usize = if cfg!(loom) { 2 } else { 64 };
+const LEAST_SLOTS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
 
 #[derive(Debug)]
 struct Slot {
@@ -165,7 +165,7 @@ impl Table {
     }
 
     /// Makes the next epoch but one wrap; for tests of the wrap.
-    #[cfg(any(test, loom, feature = "internals"))]
+    #[cfg(any(test, loom, shuttle, feature = "internals"))]
     pub fn skip_to_last_epoch(&mut self) {
         self.epoch = EPOCH_MASK - 1;
     }

@@ -137,7 +137,8 @@ where
             };
             self.advance(memory);
             self.look_aside(thread);
-            if !started && !(self.spread.again && self.run_one_again(memory)) {
+            let busy = started || (self.spread.again && self.run_one_again(memory));
+            if !busy {
                 pause.wait();
             }
         }

@@ -49,14 +49,17 @@ pub struct Fingerprints {
 impl Fingerprints {
     /// Randomly keyed fingerprints.
     pub fn new() -> Self {
-        // Loom replays schedules, so models need the same fingerprints each time.
-        let hasher =
-            if cfg!(loom) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() };
+        // Models are run again by their schedules, so they need the same fingerprints each time.
+        let hasher = if cfg!(any(loom, shuttle)) {
+            ahash::RandomState::with_seeds(1, 2, 3, 4)
+        } else {
+            ahash::RandomState::new()
+        };
         Fingerprints { hasher, mask: u64::MAX }
     }
 
     /// Fingerprints of which only the bits in `mask` differ: for tests of what happens when keys share one.
-    #[cfg(any(test, loom, feature = "internals"))]
+    #[cfg(any(test, loom, shuttle, feature = "internals"))]
     pub fn with_mask(mask: u64) -> Self {
         Fingerprints { mask, ..Self::new() }
     }

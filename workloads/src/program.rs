@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use atlas_smr_execution::app::Hints;
 use atlas_smr_execution::batch::{NodeId, SeqNo, UpdateBatch};
 use atlas_smr_execution::state::CRUDState;
 
@@ -81,8 +82,8 @@ impl Machine {
         let column = COLUMNS[usize::from(column) % COLUMNS.len()];
         // Every other key is chosen by what was read: the access set is not known beforehand.
         let key = if code & 0x80 == 0 { key } else { key.wrapping_add(self.register as u8) } % keys;
-        let (name, length) = ([key, 7], usize::from(key != 0) * 2);
-        let name = &name[..length];
+        let bytes = [key, 7];
+        let name = name_of(&bytes);
         let (bytes, length) = self.value(value);
         let bytes = &bytes[..length];
         match code & 0x0f {
@@ -111,6 +112,11 @@ impl Machine {
     }
 }
 
+/// The name of the key whose number comes first: that of key 0 is empty.
+fn name_of(key: &[u8; 2]) -> &[u8] {
+    if key[0] == 0 { &[] } else { key }
+}
+
 /// Runs programs; the reply is the hash of everything observed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProgramLogic;
@@ -125,6 +131,27 @@ impl Logic for ProgramLogic {
             next += 1 + machine.step(state, instruction, program.keys);
         }
         machine.observed
+    }
+
+    const HINTS: bool = true;
+
+    /// The keys that do not depend on what is read. Instructions that are skipped make some of them wrong.
+    fn hints(&self, program: &Program, hints: &mut impl Hints) {
+        for &Instruction { code, column, key, .. } in
+            program.instructions.iter().filter(|i| i.code & 0x80 == 0)
+        {
+            let column = COLUMNS[usize::from(column) % COLUMNS.len()];
+            let bytes = [key % program.keys, 7];
+            let key = name_of(&bytes);
+            if matches!(code & 0x0f, 0..=6) {
+                hints.reads(column, key);
+            }
+            match code & 0x0f {
+                3..=9 => hints.writes(column, key),
+                10 | 11 => hints.merges(column, key),
+                _ => {}
+            }
+        }
     }
 
     fn query(&self, state: &impl CRUDState, program: &Program) -> u64 {

@@ -16,7 +16,7 @@ mod tests;
 
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::checked::{Fate, Schedule};
 use super::adaptive::{Consent, Governor, Plan, Way};
@@ -39,7 +39,7 @@ use crate::retire::{Counts, Finished, Retirement, Tail};
 use crate::schedule::hints::{Dependencies, Planner};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Instant, Mutex};
 use crate::unit::{Fingerprints, Surroundings};
 
 /// Unordered requests worth less than this together are answered on the executor's thread.
@@ -169,6 +169,26 @@ where
             self.unordered_cost = (self.unordered_cost * 3 + cost) / 4;
         }
         Ok(replies)
+    }
+}
+
+/// What models force upon the engine, to come to the rare paths soon.
+#[cfg(any(shuttle, feature = "internals"))]
+impl<A, S> Speculative<A, S> {
+    /// Begins as if many units had been replayed lately: with more than two threads, stale units run again before
+    /// their turn.
+    pub fn expect_contention(&mut self) {
+        self.governor.expect_contention();
+    }
+
+    /// Lets keys share fingerprints: only the bits in `mask` differ.
+    pub fn share_fingerprints(&mut self, mask: u64) {
+        self.fingerprints = Fingerprints::with_mask(mask);
+    }
+
+    /// Makes the numbers of batches in the version table come around with the next batch but one.
+    pub fn skip_to_last_epoch(&mut self) {
+        self.table.skip_to_last_epoch();
     }
 }
 

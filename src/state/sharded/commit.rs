@@ -21,7 +21,7 @@ use crate::state::{Change, Crew, for_each_chunk};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Below this many changes, calling the other threads costs more than they save.
-const PARALLEL: usize = 96;
+const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 96 };
 /// Into how many pieces per thread the shards are cut, so that a thread that starts late finds less work, not none.
 const PIECES: usize = 4;
 /// Changes whose keys are looked for together.

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Explores random schedules of the whole engine: by all models, or by those whose name contains the first argument.
+#
+#   shuttle-tests/run.sh [FILTER]
+#
+# A model that fails prints the seed of the schedule, and the command that runs this one schedule again:
+#
+#   SHUTTLE_SEED=SEED SHUTTLE_SCHEDULES=1 bash shuttle-tests/run.sh NAME
+#
+# SHUTTLE_SEED        seed of the first schedule (1); each of the following takes the next number
+# SHUTTLE_SCHEDULES   schedules of each model, instead of the model's own number
+# SHUTTLE_TARGET_DIR  build directory (target/shuttle): `--cfg shuttle` rebuilds everything, so it is kept apart
+# SHUTTLE_TIMEOUT     seconds for the whole run (600)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR="${SHUTTLE_TARGET_DIR:-target/shuttle}"
+export RUSTFLAGS="--cfg shuttle ${RUSTFLAGS:-}"
+# Release, or it takes minutes; with the assertions that users' debug builds have.
+export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_DEBUG=0
+export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
+cargo test --quiet --release -p shuttle-tests --lib --no-run
+# Not `--foreground`: a model that never ends must end with its `cargo`.
+exec timeout "${SHUTTLE_TIMEOUT:-600}" \
+    cargo test --quiet --release -p shuttle-tests --lib -- --nocapture "$@"

@@ -12,6 +12,7 @@ mod table;
 mod traces;
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use atlas_smr_execution::executor::ExecutionMode;
 
@@ -25,18 +26,21 @@ use crate::heap::{self, Way};
 use crate::machine;
 use crate::stats::Spread;
 
+/// Rows without a good pair are measured once more, but none begins later than this.
+const AGAIN: Duration = Duration::from_secs(600);
+
 /// Measures the rows that `args` choose.
 pub fn run(args: &CompareArgs) -> Result<Report, PerfError> {
     let rows = chosen(args)?;
     let mut bench = Bench::new(effort(args), &args.common)?;
-    let load_average = machine::load_average();
+    let (start, load_average) = (Instant::now(), machine::load_average());
     let mut results = Vec::new();
     for row in &rows {
         results.push(on_its_own_thread(row, &mut bench)?);
     }
     if bench.effort.again {
         for (row, lines) in rows.iter().zip(&mut results) {
-            if lines.first().is_some_and(|line| line.measured.value.all_bad) {
+            if start.elapsed() < AGAIN && lines.first().is_some_and(|line| line.measured.value.all_bad) {
                 *lines = on_its_own_thread(row, &mut bench)?;
             }
         }

@@ -172,6 +172,7 @@ impl Metrics {
         }
     }
 
+    #[inline]
     pub(crate) fn add(&self, counter: Counter, n: u64) {
         if n == 0 {
             return;

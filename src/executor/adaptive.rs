@@ -89,24 +89,50 @@ impl Average {
     }
 }
 
+/// Some runs in a row in a way that is not in use. The slowest one is left out of account: a thread that was not on its core
+/// for a while says nothing about the work.
 #[derive(Clone, Copy, Debug)]
 struct Burst {
     way: Way,
     /// A short first run is not counted.
     warm: bool,
     total_ns: f64,
+    /// Of the runs that count.
+    runs: u32,
     counted_ns: f64,
     operations: f64,
+    /// Time and operations of the slowest of them.
+    slowest: (f64, f64),
 }
 
 impl Burst {
     fn begin(way: Way) -> Burst {
-        Burst { way, warm: false, total_ns: 0.0, counted_ns: 0.0, operations: 0.0 }
+        let slowest = (0.0, 1.0);
+        Burst { way, warm: false, total_ns: 0.0, runs: 0, counted_ns: 0.0, operations: 0.0, slowest }
     }
 
-    /// True if enough is known to see that this will not be better than `in_use` nanoseconds for an operation.
-    fn is_hopeless(&self, in_use: f64) -> bool {
-        self.counted_ns >= EARLY * BURST_NS && self.counted_ns > HOPELESS * in_use * self.operations
+    fn add(&mut self, took_ns: f64, operations: f64) {
+        self.total_ns += took_ns;
+        if self.warm || took_ns >= BURST_NS {
+            self.runs += 1;
+            self.counted_ns += took_ns;
+            self.operations += operations;
+            if took_ns / operations > self.slowest.0 / self.slowest.1 {
+                self.slowest = (took_ns, operations);
+            }
+        }
+        self.warm = true;
+    }
+
+    /// Nanoseconds for an operation.
+    fn cost(&self) -> f64 {
+        (self.counted_ns - self.slowest.0) / (self.operations - self.slowest.1)
+    }
+
+    /// True if enough is known, or so much that it cannot become better than `in_use` nanoseconds for an operation.
+    fn is_over(&self, in_use: f64) -> bool {
+        let hopeless = || self.counted_ns >= EARLY * BURST_NS && self.cost() > HOPELESS * in_use;
+        self.runs > 1 && (self.counted_ns >= BURST_NS || hopeless())
     }
 }
 
@@ -236,16 +262,10 @@ impl Governor {
         class.until_burst_ns -= took_ns;
         match &mut class.burst {
             Some(burst) if burst.way == way => {
-                burst.total_ns += took_ns;
-                if burst.warm || took_ns >= BURST_NS {
-                    burst.counted_ns += took_ns;
-                    burst.operations += len as f64;
-                }
-                burst.warm = true;
-                let in_use = class.cost[class.in_use as usize].0.unwrap_or(f64::INFINITY);
-                if burst.counted_ns >= BURST_NS || burst.is_hopeless(in_use) {
+                burst.add(took_ns, len as f64);
+                if burst.is_over(class.cost[class.in_use as usize].0.unwrap_or(f64::INFINITY)) {
                     let burst = *burst;
-                    class.end_burst(burst);
+                    class.end_burst(burst, self.consent);
                 }
             }
             _ => class.cost[way as usize].add(took_ns / len as f64),
@@ -265,30 +285,38 @@ impl Class {
         self.replayed[Way::OneMoment as usize].0.is_some_and(|share| share >= CONTENDED)
     }
 
-    /// The way to try next: after the last one tried, and not the one in use.
-    fn next_to_try(&self, consent: Consent) -> Way {
-        let worth = |way: Way| match way {
+    /// Whether to try a way now and then.
+    fn is_worth_a_try(&self, way: Way, consent: Consent) -> bool {
+        let consented = match way {
             Way::Sequential | Way::OneMoment => true,
             Way::Forwarding => consent.forwarding && self.is_contended(),
             Way::ByHints => consent.hints && self.is_contended(),
         };
+        consented && way != self.in_use
+    }
+
+    /// The way to try next, after the last one tried.
+    fn next_to_try(&self, consent: Consent) -> Way {
         let mut others = Way::ALL.iter().cycle().skip(self.last_tried as usize + 1);
-        *others.find(|&&way| way != self.in_use && worth(way)).expect("of the first two, one is not in use")
+        *others.find(|&&way| self.is_worth_a_try(way, consent)).expect("of the first two, one is not in use")
     }
 
     /// Compares what a burst measured with the way in use.
-    fn end_burst(&mut self, burst: Burst) {
+    fn end_burst(&mut self, burst: Burst, consent: Consent) {
         self.burst = None;
-        let per_operation = burst.counted_ns / burst.operations;
-        self.cost[burst.way as usize].0 = Some(per_operation);
+        let cost = burst.cost();
+        self.cost[burst.way as usize].0 = Some(cost);
         let in_use = self.cost[self.in_use as usize].0.unwrap_or(f64::INFINITY);
-        if per_operation < in_use * BETTER {
+        if cost < in_use * BETTER {
             self.in_use = burst.way;
             self.pause = FIRST_PAUSE;
         } else {
             self.pause = (self.pause * 2.0).min(LONGEST_PAUSE);
         }
-        self.until_burst_ns = self.pause * burst.total_ns.max(BURST_NS);
+        let untried = |&way: &Way| self.is_worth_a_try(way, consent) && self.cost[way as usize].0.is_none();
+        // Each way gets its first burst at once.
+        let pause = if Way::ALL.iter().any(untried) { 0.0 } else { self.pause };
+        self.until_burst_ns = pause * burst.total_ns.max(BURST_NS);
     }
 }
 

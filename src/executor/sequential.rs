@@ -57,6 +57,7 @@ where
 /// # Errors
 ///
 /// The application panicked, or returned a wrong number of replies. The state may then hold a part of the batch.
+#[inline]
 pub(crate) fn update_in_place<A: Application<S>, S>(
     app: &A,
     state: &mut S,
@@ -98,6 +99,7 @@ pub(crate) fn answer_in_place<A: Application<S>, S>(
     counted(replies, None, expected)
 }
 
+#[inline]
 fn counted<R>(
     replies: BatchReplies<R>,
     batch: Option<SeqNo>,

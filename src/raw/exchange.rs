@@ -48,8 +48,10 @@ impl<T, R> Exchange<T, R> {
             }
             for index in start..end {
                 let item = self.items[index].with(|item| {
-                    // SAFETY: the chunk is this thread's alone, and each of its items is read once; `new` filled it in.
-                    unsafe { (*item).assume_init_read() }
+                    // SAFETY: the pointer comes from a cell that is alive, and the chunk is this thread's alone.
+                    let item = unsafe { &*item };
+                    // SAFETY: `new` filled it in, and each item of a chunk is read once.
+                    unsafe { item.assume_init_read() }
                 });
                 let result = f(item);
                 self.results[index].with_mut(|place| {

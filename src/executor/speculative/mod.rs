@@ -115,6 +115,12 @@ where
             return Ok(self.run_checked(app, state, &batch)?.0);
         }
         let len = batch.len();
+        if len < 2 && S::IN_PLACE && matches!(self.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential)
+        {
+            // There is nothing to decide, and what deciding costs would be noticed.
+            self.metrics.add(Counter::sequential_batches, 1);
+            return update_in_place(app, state, batch);
+        }
         let plan = match self.mode {
             ExecutionMode::Speculate if self.consent.forwarding => {
                 self.governor.plan_by(Way::Forwarding, len)

@@ -35,6 +35,7 @@
 //! frontier F (R6, Acquire) therefore finds every version written below F.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
@@ -84,6 +85,9 @@ pub struct Counts {
     pub collisions: u64,
     /// How often units were run again before their turn.
     pub reruns: u64,
+    /// How long operations took the first time they were run, if that was measured; about what they would have taken one
+    /// after the other.
+    pub worked: Duration,
 }
 
 /// The application panicked at an operation's turn.

@@ -8,6 +8,10 @@
 //! percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share
 //! of units had to be replayed without them.
 //!
+//! What is compared is time per operation, as long as operations are short. Long ones may differ much from batch to batch, so
+//! that two batches say nothing about two ways. There, clock readings around each operation do not matter, and tell what the
+//! batch would have taken one after the other: what is compared is the share of that which it did take.
+//!
 //! The choice changes no result, so every replica makes its own.
 
 use std::time::Duration;
@@ -49,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) again: bool,
     /// Whether the governor wants to know how long it took.
     pub(crate) timed: bool,
+    /// Whether it wants to know how long each operation took.
+    pub(crate) measured: bool,
 }
 
 /// Operations that a thread takes at once should be worth about this much.
@@ -72,6 +78,10 @@ const SAMPLED: u32 = 16;
 /// A batch that seems to have taken this many times as long as expected (or as a short one) counts as so much and no more:
 /// the process was stopped for a while, or its clock jumped.
 const SURPRISE: f64 = 100.0;
+/// One batch counts as at most this many times the average.
+const MOST_RISE: f64 = 2.0;
+/// From this time per operation on, operations are long; they stop being so at half of it.
+const LONG_NS: f64 = 4_000.0;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
 /// From this share of replayed units on, it is worth a thought how to avoid them.
@@ -139,7 +149,11 @@ impl Burst {
 /// What is known of one size class.
 #[derive(Clone, Copy, Debug)]
 struct Class {
-    /// Time per operation by way.
+    /// Time of an operation, on one thread.
+    operation_ns: Average,
+    /// Operations are long.
+    long: bool,
+    /// What a batch costs by way: time per operation, or, where they are long, the share of their time.
     cost: [Average; Way::ALL.len()],
     /// The share of units that had to be replayed, by way.
     replayed: [Average; Way::ALL.len()],
@@ -155,6 +169,8 @@ struct Class {
 impl Default for Class {
     fn default() -> Self {
         Class {
+            operation_ns: Average::default(),
+            long: false,
             cost: Default::default(),
             replayed: Default::default(),
             in_use: Way::Sequential,
@@ -192,7 +208,7 @@ impl Governor {
         let way = self.way(len);
         if way == Way::Sequential {
             let timed = self.times(len);
-            return Plan { way, chunk: 1, again: false, timed };
+            return Plan { way, chunk: 1, again: false, timed, measured: false };
         }
         self.plan_by(way, len)
     }
@@ -200,7 +216,7 @@ impl Governor {
     /// Whether to time a batch that runs sequentially. If not, it counts as one of average cost.
     fn times(&mut self, len: usize) -> bool {
         let class = &mut self.classes[size_class(len)];
-        let Some(cost) = class.cost[Way::Sequential as usize].0.filter(|_| class.burst.is_none()) else {
+        let Some(cost) = class.operation_ns.0.filter(|_| class.burst.is_none()) else {
             return true;
         };
         let expected = cost * len as f64;
@@ -217,7 +233,8 @@ impl Governor {
     pub(crate) fn plan_by(&self, way: Way, len: usize) -> Plan {
         // With two threads there is nobody to spare.
         let again = self.threads > 2 && self.classes[size_class(len)].is_contended();
-        Plan { way, chunk: self.chunk(way, len), again, timed: true }
+        let measured = self.classes[size_class(len)].long;
+        Plan { way, chunk: self.chunk(way, len), again, timed: true, measured }
     }
 
     fn way(&mut self, len: usize) -> Way {
@@ -225,7 +242,7 @@ impl Governor {
             return Way::Sequential;
         }
         let class = &mut self.classes[size_class(len)];
-        let Some(per_operation) = class.cost[Way::Sequential as usize].0 else {
+        let Some(per_operation) = class.operation_ns.0 else {
             return Way::Sequential;
         };
         if per_operation * (len as f64) < WORTH_SPREADING_NS {
@@ -241,9 +258,7 @@ impl Governor {
     /// How many of `len` positions a thread should take at once.
     fn chunk(&self, way: Way, len: usize) -> usize {
         let class = &self.classes[size_class(len)];
-        // Without a sequential measurement, the threads' common time tells an upper bound.
-        let together = class.cost[way as usize].0.map(|ns| ns * self.threads as f64);
-        let per_operation = class.cost[Way::Sequential as usize].0.or(together).unwrap_or(CHUNK_NS).max(1.0);
+        let per_operation = class.operation_ns.0.unwrap_or(CHUNK_NS).max(1.0);
         let calm = (1.0 - 4.0 * class.replayed[way as usize].0.unwrap_or(0.0)).max(0.0);
         let share = len.div_ceil(2 * self.threads);
         ((CHUNK_NS / per_operation * calm).round() as usize).min(MAX_CHUNK).min(share).max(1)
@@ -260,15 +275,20 @@ impl Governor {
             class.replayed[way as usize].add(counts.replays as f64 / counts.speculations as f64);
         }
         class.until_burst_ns -= took_ns;
+        class.learn(len, way, took_ns, counts.worked.as_nanos() as f64);
+        let Some(amount) = class.amount(len, way, took_ns, counts.worked.as_nanos() as f64) else {
+            return;
+        };
+        let in_use = class.cost_in_use();
         match &mut class.burst {
             Some(burst) if burst.way == way => {
-                burst.add(took_ns, len as f64);
-                if burst.is_over(class.cost[class.in_use as usize].0.unwrap_or(f64::INFINITY)) {
+                burst.add(took_ns, amount);
+                if burst.is_over(in_use) {
                     let burst = *burst;
                     class.end_burst(burst, self.consent);
                 }
             }
-            _ => class.cost[way as usize].add(took_ns / len as f64),
+            _ => class.cost[way as usize].add(took_ns / amount),
         }
     }
 }
@@ -276,8 +296,39 @@ impl Governor {
 impl Class {
     /// How long a batch of `len` operations can have taken, in nanoseconds.
     fn longest(&self, len: usize) -> f64 {
-        let known = self.cost.iter().filter_map(|cost| cost.0).reduce(f64::max);
-        known.map_or(f64::INFINITY, |cost| SURPRISE * SHORT_NS.max(cost * len as f64))
+        self.operation_ns.0.map_or(f64::INFINITY, |ns| SURPRISE * SHORT_NS.max(ns * len as f64))
+    }
+
+    /// Takes in what a run says about the operations themselves.
+    fn learn(&mut self, len: usize, way: Way, took_ns: f64, worked_ns: f64) {
+        let taken = if way == Way::Sequential { took_ns } else { worked_ns };
+        if taken > 0.0 {
+            // A batch may be slow because the thread was not on its core; the next ones tell.
+            let most = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * MOST_RISE);
+            self.operation_ns.add((taken / len as f64).min(most));
+        }
+        let bound = if self.long { LONG_NS / 2.0 } else { LONG_NS };
+        let long = self.operation_ns.0.is_some_and(|ns| ns >= bound);
+        if long != self.long {
+            // Costs are in another measure from here on.
+            (self.long, self.cost, self.burst) = (long, Default::default(), None);
+            self.until_burst_ns = 0.0;
+        }
+    }
+
+    /// What a run's time is divided by to compare it with others; `None` if it was not measured.
+    fn amount(&self, len: usize, way: Way, took_ns: f64, worked_ns: f64) -> Option<f64> {
+        match (self.long, way) {
+            (false, _) => Some(len as f64),
+            (true, Way::Sequential) => Some(took_ns),
+            (true, _) => (worked_ns > 0.0).then_some(worked_ns),
+        }
+    }
+
+    fn cost_in_use(&self) -> f64 {
+        // Where operations are long, they take what they take if nothing is gained.
+        let unknown = if self.long && self.in_use == Way::Sequential { 1.0 } else { f64::INFINITY };
+        self.cost[self.in_use as usize].0.unwrap_or(unknown)
     }
 
     /// True if many units had to be replayed that ran on one moment.
@@ -306,7 +357,7 @@ impl Class {
         self.burst = None;
         let cost = burst.cost();
         self.cost[burst.way as usize].0 = Some(cost);
-        let in_use = self.cost[self.in_use as usize].0.unwrap_or(f64::INFINITY);
+        let in_use = self.cost_in_use();
         if cost < in_use * BETTER {
             self.in_use = burst.way;
             self.pause = FIRST_PAUSE;
@@ -328,6 +379,12 @@ fn size_class(len: usize) -> usize {
 mod tests {
     use super::*;
 
+    /// What a run tells of its units, if it is measured: that one after the other they take `ns` each.
+    fn measured(plan: Plan, len: usize, ns: f64) -> Counts {
+        let worked = if plan.measured { ns * len as f64 } else { 0.0 };
+        Counts { worked: Duration::from_nanos(worked as u64), ..Counts::default() }
+    }
+
     /// Runs batches of `len` through a governor whose two ways take the given times, and returns how much longer all
     /// took than the better way would have.
     fn excess(len: usize, batches: usize, sequential_ns: f64, speculative_ns: f64) -> f64 {
@@ -339,7 +396,8 @@ mod tests {
             let took = per_operation * len as f64;
             total += took;
             if plan.timed {
-                governor.record(len, plan.way, Duration::from_nanos(took as u64), Counts::default());
+                let counts = measured(plan, len, sequential_ns);
+                governor.record(len, plan.way, Duration::from_nanos(took as u64), counts);
             }
         }
         total / (batches as f64 * len as f64 * sequential_ns.min(speculative_ns))
@@ -401,10 +459,11 @@ mod tests {
         let mut governor = Governor::new(2, consent);
         let mut taken = [0; 4];
         for _ in 0..3000 {
-            let way = governor.plan(128).way;
+            let plan = governor.plan(128);
+            let way = plan.way;
             taken[way as usize] += 1;
             let replays = if way == Way::OneMoment { replays } else { 0 };
-            let counts = Counts { speculations: 100, replays, ..Counts::default() };
+            let counts = Counts { speculations: 100, replays, ..measured(plan, 128, ns[0]) };
             governor.record(128, way, Duration::from_nanos((ns[way as usize] * 128.0) as u64), counts);
         }
         taken
@@ -419,6 +478,22 @@ mod tests {
         assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0], 1)[2..], [0, 0]);
         let [sequential, _, forwarding, by_hints] = ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0], 30);
         assert!(sequential > 2700 && forwarding > 0 && by_hints > 0, "{sequential} {forwarding} {by_hints}");
+    }
+
+    #[test]
+    fn batches_of_different_work_are_compared_with_themselves() {
+        let mut governor = Governor::new(2, Consent::default());
+        let mut ahead = 0;
+        for batch in 0..500 {
+            // No two batches in a row are alike; ahead of turn each takes three quarters of its time.
+            let ns = 5_000.0 + 7_000.0 * ((batch * 7) % 11) as f64;
+            let plan = governor.plan(128);
+            let share = if plan.way == Way::Sequential { 1.0 } else { 0.75 };
+            ahead += usize::from(plan.way != Way::Sequential);
+            let took = Duration::from_nanos((ns * share * 128.0) as u64);
+            governor.record(128, plan.way, took, measured(plan, 128, ns));
+        }
+        assert!(ahead > 450, "{ahead}");
     }
 
     #[test]

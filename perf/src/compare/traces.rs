@@ -19,7 +19,7 @@ use crate::stats::{Spread, median};
 /// Blocks with less gas do not count for totals.
 const LARGE: u64 = 4_000_000;
 /// How often all blocks are executed before samples count.
-const WARM_UP: usize = 3;
+const WARM_UP: usize = 6;
 
 /// The lines of a row about traces; none if there are no traces here.
 pub fn lines(bench: &Bench, row: &Row) -> Result<Vec<Line>, PerfError> {

@@ -39,7 +39,7 @@ use crate::retire::{Counts, Finished, Retirement, Tail};
 use crate::schedule::hints::{Dependencies, Planner};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
-use crate::sync::{Arc, Instant, Mutex};
+use crate::sync::{Arc, AtomicU64, Instant, Mutex, Ordering};
 use crate::unit::{Fingerprints, Surroundings};
 
 /// Unordered requests worth less than this together are answered on the executor's thread.
@@ -243,13 +243,17 @@ where
             lent,
             queue: self.pool.queue(),
             dependencies,
-            spread: Spread { chunk, window: self.window, again: plan.again },
+            spread: Spread { chunk, window: self.window, again: plan.again, measured: plan.measured },
+            worked: AtomicU64::new(0),
             aside: Mutex::new(aside),
         };
         let ran = carry_out(&mut self.pool, &run, plan.way);
+        // Relaxed: all threads have left.
+        let worked = Duration::from_nanos(run.worked.load(Ordering::Relaxed));
         let tail = settle(seq, run.retirement.into_tail(), ran)?;
         let fate = fate(&tail)?;
         let Tail { overlay, replies, counts, .. } = tail;
+        let counts = Counts { worked, ..counts };
         if fate == Fate::Drop {
             return Ok((replies, counts));
         }

@@ -69,6 +69,12 @@ fn malformed(what: impl Into<String>) -> StateError {
     StateError::Malformed { what: what.into() }
 }
 
+/// For each column: must it be in the stream even if it has no keys?
+fn with_operators(columns: &Columns) -> Vec<bool> {
+    let default = operator_code(MergeOperator::default());
+    columns.iter().map(|column| operator_code(column.operator) != default).collect()
+}
+
 /// Writes and hashes in blocks.
 struct Output<W> {
     writer: W,
@@ -206,9 +212,7 @@ impl ShardedState {
     /// The header, the ids of the columns to write in the order of their names, and each id's place in that order.
     fn plan(&self) -> (Header, Vec<u32>, Vec<u32>) {
         let (mut body, mut entries) = (0, 0);
-        let default = operator_code(MergeOperator::default());
-        let mut used: Vec<bool> =
-            self.columns.iter().map(|column| operator_code(column.operator) != default).collect();
+        let mut used = with_operators(&self.columns);
         for (id, key, value) in self.shards.iter().flat_map(|shard| shard.iter()) {
             used[id as usize] = true;
             body += (ENTRY_HEADER + key.len() + value.len()) as u64;
@@ -302,6 +306,7 @@ fn read_entries<R: Read>(
     state: &mut ShardedState,
 ) -> Result<(), StateError> {
     let ShardedState { shards, columns, hasher, copies, .. } = state;
+    let mut used = with_operators(columns);
     let mut last = (0, 0, Vec::new());
     for number in 0..count {
         let header = input.take(ENTRY_HEADER, "an entry")?;
@@ -316,11 +321,15 @@ fn read_entries<R: Read>(
         if number > 0 && (last.0, last.1, last.2.as_slice()) >= (place, id, key) {
             return Err(malformed(format!("entry {number} is out of order")));
         }
+        used[id as usize] = true;
         (last.0, last.1) = (place, id);
         last.2.clear();
         last.2.extend_from_slice(key);
         let index = shard_index(place, shards.len());
         own(&mut shards[index], copies).insert(hasher, table_hash(hasher, id, key), id, key, value);
+    }
+    if used.contains(&false) {
+        return Err(malformed("a column has neither keys nor an operator of its own"));
     }
     Ok(())
 }

@@ -472,6 +472,20 @@ fn bytes_that_no_state_would_write_are_malformed() {
     }
 }
 
+/// It would make a state whose own stream is another one.
+#[test]
+fn a_stream_with_a_column_that_nothing_needs_is_malformed() {
+    let mut bytes = bytes_of(&ShardedState::builder().shards(2).build().unwrap());
+    bytes.truncate(bytes.len() - 32);
+    // One column, of the default operator, called "x"; no entries.
+    bytes[16] = 1;
+    bytes[20] = 6;
+    bytes.extend_from_slice(&[1, 0, 0, 0, 0, b'x']);
+    let seal = blake3::hash(&bytes);
+    let result = ShardedState::deserialize(&[&bytes, &seal.as_bytes()[..]].concat()[..]);
+    assert!(matches!(result, Err(StateError::Malformed { .. })), "{result:?}");
+}
+
 #[test]
 fn a_descriptor_travels_as_bytes() {
     let descriptor = filled(4, 20, 0).descriptor();

@@ -18,11 +18,15 @@ impl ApplicationData for Counters {
     type Reply = u64;
 }
 
+fn count(value: Option<&[u8]>) -> u64 {
+    value.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")))
+}
+
 /// The operation, on whatever state it is handed.
 fn increment(state: &mut impl CRUDState, name: &str) -> u64 {
-    let old = state.read_with("counters", name.as_bytes(), |v| v.map_or(0, |v| u64::from(v[0])));
-    state.put("counters", name.as_bytes(), &[old as u8 + 1]);
-    old + 1
+    let new = state.read_with("counters", name.as_bytes(), count) + 1;
+    state.put("counters", name.as_bytes(), &new.to_le_bytes());
+    new
 }
 
 impl Application<ShardedState> for Counters {
@@ -33,7 +37,7 @@ impl Application<ShardedState> for Counters {
     }
 
     fn unordered_execution(&self, state: &ShardedState, name: String) -> u64 {
-        state.read_with("counters", name.as_bytes(), |v| v.map_or(0, |v| u64::from(v[0])))
+        state.read_with("counters", name.as_bytes(), count)
     }
 
     fn update(&self, state: &mut ShardedState, name: String) -> u64 {

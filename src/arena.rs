@@ -4,6 +4,8 @@
 //! what has to be proved before a reset: no unit, record or reader of the batch exists any more, on any thread. After
 //! a few batches each arena is one chunk that is large enough, and nothing is asked of the heap.
 
+use std::time::Duration;
+
 use bumpalo::Bump;
 
 use crate::raw::arena::Arena;
@@ -34,6 +36,8 @@ pub struct Workspace<'b> {
     scratch: RefCell<&'b mut Vec<u8>>,
     /// The last column that was copied to the arena; most operations stay in one.
     column: Cell<Name<'b>>,
+    /// How long operations took this thread the first time they were run, where that is measured.
+    pub worked: Cell<Duration>,
 }
 
 /// The workspaces of one batch, each to be taken once, by its thread.
@@ -63,6 +67,7 @@ impl Memory {
             arena: Arena::new(&mut self.bump),
             scratch: RefCell::new(&mut self.scratch),
             column: Cell::new(&""),
+            worked: Cell::new(Duration::ZERO),
         }
     }
 }

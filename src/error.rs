@@ -87,6 +87,19 @@ pub enum Failure {
         /// How many replies came back.
         got: usize,
     },
+    /// Two runs of one batch on the same state were not the same; see
+    /// [`check_every`](crate::executor::ExecutorConfig::check_every). The batch was dropped whole.
+    #[error(
+        "the application is not deterministic: two runs of batch {batch} differ at position {position}: {difference}"
+    )]
+    NotDeterministic {
+        /// The batch.
+        batch: SeqNo,
+        /// The first position that differs.
+        position: usize,
+        /// What differs there.
+        difference: Arc<str>,
+    },
     /// The state refused the commit of a batch, and is as it was before it.
     #[error("the state refused to commit batch {batch}: {source}")]
     CommitRefused {
@@ -230,9 +243,16 @@ impl<T> fmt::Debug for QueueError<T> {
     }
 }
 
+/// What the panic of a merge operator unwinds with: it may be called where operations retire, outside of any operation, and
+/// is no defect of the engine there either.
+#[derive(Debug)]
+pub(crate) struct MergePanicked(pub(crate) Arc<str>);
+
 /// The text of a panic's payload.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Arc<str> {
-    if let Some(text) = payload.downcast_ref::<&str>() {
+    if let Some(MergePanicked(text)) = payload.downcast_ref() {
+        Arc::clone(text)
+    } else if let Some(text) = payload.downcast_ref::<&str>() {
         Arc::from(*text)
     } else if let Some(text) = payload.downcast_ref::<String>() {
         Arc::from(text.as_str())

@@ -62,6 +62,14 @@ pub mod state;
 mod sync;
 mod unit;
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/does-not-compile.md")]
+struct DoesNotCompile;
+
+#[cfg(all(doctest, feature = "internals"))]
+#[doc = include_str!("../docs/does-not-compile-inside.md")]
+struct DoesNotCompileInside;
+
 /// The engine's parts, for models and benches. No stability is promised.
 #[cfg(any(loom, shuttle, feature = "internals"))]
 #[doc(hidden)]

@@ -103,8 +103,12 @@ counters! {
     batches,
     /// Ordered batches of these that ran sequentially.
     sequential_batches,
+    /// Ordered batches of these whose units read the newest values, retired or not.
+    forwarding_batches,
     /// Ordered batches of these whose operations were started by hints.
     hinted_batches,
+    /// Ordered batches of these that were run twice and compared.
+    checked_batches,
     /// Ordered batches not executed because their sequence number was not above the last.
     skipped_batches,
     /// Units that had observed a version which an earlier operation of their batch then replaced.
@@ -168,6 +172,7 @@ impl Metrics {
         }
     }
 
+    #[inline]
     pub(crate) fn add(&self, counter: Counter, n: u64) {
         if n == 0 {
             return;

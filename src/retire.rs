@@ -6,7 +6,7 @@
 //! | the unit at the frontier | the walker |
 //! |---|---|
 //! | is done, and saw exactly its prefix | accepts it: its writes become versions, its reply is kept |
-//! | is done, but saw something older, or panicked | runs it again, here and now: a *replay* |
+//! | is done, but saw something older, panicked or was abandoned | runs it again, here and now: a *replay* |
 //! | was started by nobody | runs it, here and now (*head first*) |
 //! | is being run by another thread | leaves; that thread will come |
 //!
@@ -35,6 +35,7 @@
 //! frontier F (R6, Acquire) therefore finds every version written below F.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
@@ -84,6 +85,9 @@ pub struct Counts {
     pub collisions: u64,
     /// How often units were run again before their turn.
     pub reruns: u64,
+    /// How long operations took the first time they were run, if that was measured; about what they would have taken one
+    /// after the other.
+    pub worked: Duration,
 }
 
 /// The application panicked at an operation's turn.
@@ -256,6 +260,8 @@ impl<'b, R> Retirement<'b, R> {
         tail.counts.reruns += u64::from(finished.outcome.runs);
         let confirmed = tail.overlay.confirms(&finished.outcome);
         let accepted = confirmed && finished.reply.is_some();
+        // The application may have caught what ended the unit, and have replied all the same.
+        let accepted = accepted && !finished.outcome.is_abandoned();
         tail.counts.collisions += u64::from(!confirmed);
         tail.counts.accepted += u64::from(accepted);
         tail.counts.replays += u64::from(!accepted);

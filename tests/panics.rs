@@ -9,25 +9,31 @@
 //! | `update`, on a durable state | panics.rs::a_batch_that_panics_leaves_no_trace_on_disk |
 //! | `update`, in the initial requests | lifecycle.rs::a_panic_in_the_replay_is_the_executors_failure |
 //! | `unordered_execution` | panics.rs::a_panic_in_an_unordered_request_is_the_cause |
+//! | the same, beside a batch | replies.rs::a_panic_beside_a_batch_is_the_cause |
+//! | the same, beside a batch on a durable state | panics.rs::a_panic_beside_a_batch_leaves_no_trace_on_disk |
+//! | `hints` | panics.rs::a_panic_in_hints_changes_nothing |
+//! | a merge operator | panics.rs::a_panic_in_a_merge_is_the_cause |
 //! | a state's `commit` | panics.rs::a_panic_in_commit_is_the_cause |
 //! | a state's `commit`, an error | panics.rs::a_commit_that_is_refused_leaves_no_trace_on_disk |
 //! | a state's `snapshot` | transfer.rs::a_panic_in_snapshot_is_the_cause |
 //! | a state's `descriptor`, `part` | transfer.rs::a_panic_in_a_part_is_the_cause |
 //! | the reply node | replies.rs::a_panic_of_the_network_stops_the_executor_with_its_cause |
 //! | the reply node, while the executor idles | replies.rs::a_panic_of_the_network_stops_an_executor_that_idles |
+//! | the application's destructor | panics.rs::a_panic_of_a_destructor_at_the_end_is_told |
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use atlas_smr_execution::app::{Application, ApplicationData, Hints, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, SeqNo};
-use atlas_smr_execution::error::{Failure, StateError};
+use atlas_smr_execution::error::{BoxError, Failure};
 use atlas_smr_execution::executor::*;
 use atlas_smr_execution::reply::ReplicaReplier;
-use atlas_smr_execution::state::{CRUDState, Changes, Crew, MonolithicState};
-use common::rig::Collector;
+use atlas_smr_execution::state::{CRUDState, Merge, MergeOperator, ShardedState};
+use common::disk::{Disk, Trouble};
+use common::rig::{self, Collector, Rig};
 use common::script::{Script, Step, step};
-use common::state::TestState;
 use common::*;
 
 on!([SingleMon, MultiMon, SingleDiv, MultiDiv] {
@@ -36,6 +42,14 @@ on!([SingleMon, MultiMon, SingleDiv, MultiDiv] {
     a_panic_in_update_is_the_cause_and_its_state_never_leaves,
     a_panic_in_an_unordered_request_is_the_cause,
 });
+
+mod on_sharded_states {
+    use super::*;
+
+    on!(rig: [SingleMon, MultiMon, SingleDiv, MultiDiv] {
+        a_panic_in_hints_changes_nothing,
+    });
+}
 
 fn a_panic_ahead_of_the_turn_is_no_failure<K: Kind>() {
     beside_another::<K>(|| {
@@ -73,17 +87,6 @@ fn a_panic_at_the_turn_alone_is_the_cause<K: Kind>() {
     });
 }
 
-/// The end of an executor that failed in batch 2, each of its batches being followed by a checkpoint.
-fn assert_only_the_first_checkpoint(running: Running, cause: &Failure) {
-    let (end, net, checkpoints) = running.join();
-    assert_eq!(end.unwrap_err().to_string(), cause.to_string());
-    assert_eq!(net.operations(), [1000]);
-    let arrived = checkpoints.next(&TestState::default()).expect("the checkpoint before it");
-    assert_eq!((arrived.seq, arrived.state), (1, reference(&[batch(1, [Op::Put("b", 1)])])));
-    let ended = checkpoints.next(&TestState::default());
-    assert!(matches!(ended, Err(RecvError::Failed(_))), "{ended:?}");
-}
-
 fn a_panic_in_update_is_the_cause_and_its_state_never_leaves<K: Kind>() {
     beside_another::<K>(|| {
         let running = start::<K>();
@@ -104,6 +107,8 @@ fn a_panic_in_an_unordered_request_is_the_cause<K: Kind>() {
     beside_another::<K>(|| {
         let running = start::<K>();
         running.handle.queue_update_and_get_appstate(batch(1, [Op::Put("b", 1)])).unwrap();
+        // Asked before that, they might be answered beside the batch, and its replies would not leave.
+        running.net.wait_for(1);
         let requests = (0..200).map(|n| if n == 150 { Op::Panic } else { Op::Get("b") });
         running.handle.queue_update_unordered(reads(1, requests)).unwrap();
         let cause = running.wait_for_failure();
@@ -113,89 +118,23 @@ fn a_panic_in_an_unordered_request_is_the_cause<K: Kind>() {
     });
 }
 
-/// A state that outlives its executor: only a commit changes it, and only as a whole.
-#[derive(Clone, Default)]
-struct Disk(Arc<Mutex<Content>>);
-
-#[derive(Clone, Default, Debug, PartialEq)]
-struct Content {
-    committed: Vec<SeqNo>,
-    map: TestState,
-}
-
-/// The key whose change gets a commit into trouble.
-const TROUBLE: &str = "trouble";
-
-impl Disk {
-    fn content(&self) -> Content {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl CRUDState for Disk {
-    const IN_PLACE: bool = false;
-
-    fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.lock().unwrap().map.read(column, key)
-    }
-
-    fn create(&mut self, _: &str, _: &[u8], _: &[u8]) -> bool {
-        unreachable!("only a commit writes")
-    }
-
-    fn update(&mut self, _: &str, _: &[u8], _: &[u8]) -> Option<Vec<u8>> {
-        unreachable!("only a commit writes")
-    }
-
-    fn delete(&mut self, _: &str, _: &[u8]) -> Option<Vec<u8>> {
-        unreachable!("only a commit writes")
-    }
-
-    fn commit(&mut self, seq: SeqNo, changes: &Changes<'_>, crew: &mut dyn Crew) -> Result<(), StateError> {
-        let trouble = changes.iter().find(|change| change.key == TROUBLE.as_bytes());
-        match trouble.and_then(|change| change.value) {
-            Some(b"refusal") => return Err(StateError::Other("the disk is full".into())),
-            Some(b"panic") => panic!("the disk is gone"),
-            _ => {}
-        }
-        let mut content = self.content();
-        content.map.commit(seq, changes, crew)?;
-        content.committed.push(seq);
-        *self.0.lock().unwrap() = content;
-        Ok(())
-    }
-}
-
-impl MonolithicState for Disk {
-    fn snapshot(&self) -> Self {
-        Disk(Arc::new(Mutex::new(self.content())))
-    }
-
-    fn serialize<W: std::io::Write>(&self, _: W) -> Result<(), StateError> {
-        unreachable!("states stay in memory here")
-    }
-
-    fn deserialize<R: std::io::Read>(_: R) -> Result<Self, StateError> {
-        unreachable!("states stay in memory here")
-    }
-}
-
 /// Runs a good batch and then `fatal` on a disk, in every way in which a batch can be run, and passes the causes to `check`.
 /// What was there after the good batch must be there in the end.
-fn on_disk(fatal: impl Fn() -> Vec<Step>, check: impl Fn(Failure)) {
+fn on_disk(fatal: impl Fn() -> Vec<Step>, trouble: Option<Trouble>, check: impl Fn(Failure)) {
     use ExecutionMode::{Adaptive, Sequential, Speculate};
     for threads in [1, 3] {
         for mode in [Speculate, Sequential, Adaptive] {
             let mut config = ExecutorConfig::with_threads(threads);
             (config.mode, config.pin) = (mode, false);
-            beside_another::<common::MultiMon>(|| check(ruin(config, fatal())));
+            beside_another::<common::MultiMon>(|| check(ruin(config, fatal(), trouble)));
         }
     }
 }
 
-fn ruin(config: ExecutorConfig, fatal: Vec<Step>) -> Failure {
+fn ruin(config: ExecutorConfig, fatal: Vec<Step>, trouble: Option<Trouble>) -> Failure {
     type Executor = MultiThreadedMonExecutor<Script, Disk, Collector<String>>;
     let (disk, node) = (Disk::default(), Collector::new());
+    disk.set_trouble(trouble);
     let (handle, work) = Executor::init_handle_with(&config).unwrap();
     let initial = Some((disk.clone(), Vec::new()));
     let (_install, checkpoints) =
@@ -216,48 +155,198 @@ fn ruin(config: ExecutorConfig, fatal: Vec<Step>) -> Failure {
     cause
 }
 
-/// A batch of writes; the last of them gets the commit into trouble.
-fn troublesome(kind: &'static str) -> Vec<Step> {
-    let writes = (0..20).map(|n| step(move |state| state.update("a", &format!("key {n}"), "bad")));
-    writes.chain([step(move |state| state.put("a", TROUBLE, kind))]).collect()
+/// A batch of twenty writes.
+fn writes() -> Vec<Step> {
+    (0..20).map(|n| step(move |state| state.update("a", &format!("key {n}"), "bad"))).collect()
+}
+
+/// At the last of them.
+fn trouble(panics: bool) -> Option<Trouble> {
+    Some(Trouble { batch: SeqNo(2), write: 19, panics })
 }
 
 #[test]
 fn a_batch_that_panics_leaves_no_trace_on_disk() {
     let fatal = || {
-        let mut steps = troublesome("none");
+        let mut steps = writes();
         steps.push(step(|state| -> () { panic!("after {:?}", state.read("a", "key 1")) }));
         steps
     };
-    on_disk(fatal, |cause| {
-        assert!(matches!(cause, Failure::OperationPanicked { position: Some(21), poisoned: false, .. }));
+    on_disk(fatal, None, |cause| {
+        assert!(matches!(cause, Failure::OperationPanicked { position: Some(20), poisoned: false, .. }));
         assert!(cause.to_string().contains("after Some(\"bad\")"), "{cause}");
     });
 }
 
 #[test]
 fn a_commit_that_is_refused_leaves_no_trace_on_disk() {
-    on_disk(
-        || troublesome("refusal"),
-        |cause| {
-            assert!(matches!(cause, Failure::CommitRefused { batch: SeqNo(2), .. }), "{cause}");
-            assert!(cause.to_string().contains("the disk is full"), "{cause}");
-        },
-    );
+    on_disk(writes, trouble(false), |cause| {
+        assert!(matches!(cause, Failure::CommitRefused { batch: SeqNo(2), .. }), "{cause}");
+        assert!(cause.to_string().contains("the disk is full"), "{cause}");
+    });
+}
+
+/// The executor's own thread looks into its queue between operations of the batch, and finds the unordered request there.
+#[test]
+fn a_panic_beside_a_batch_leaves_no_trace_on_disk() {
+    type Executor = MultiThreadedMonExecutor<Script, Disk, Collector<String>>;
+    let mut config = ExecutorConfig::with_threads(1);
+    (config.mode, config.chunk) = (ExecutionMode::Speculate, Some(1));
+    let (disk, node, gate) = (Disk::default(), Collector::new(), Gate::new());
+    let (handle, work) = Executor::init_handle_with(&config).unwrap();
+    let initial = Some((disk.clone(), Vec::new()));
+    let _channels =
+        Executor::init_with::<ReplicaReplier>(config, work, initial, Script, Arc::clone(&node)).unwrap();
+    handle.queue_update(batch(1, [step(|state| state.put("a", "key", "1")).after(&gate)])).unwrap();
+    gate.wait_for_visitor();
+    handle.queue_update_unordered(reads(1, [step(|_| "scripts are ordered")])).unwrap();
+    gate.open();
+    let cause = wait_for_failure(&handle);
+    assert!(matches!(cause, Failure::UnorderedPanicked { .. }), "{cause}");
+    assert!(cause.to_string().contains("scripts are ordered"), "{cause}");
+    // Nobody was answered for the batch: so it must not have happened, and is to be executed again.
+    assert_eq!((disk.content().committed, handle.last_executed()), (Vec::new(), SeqNo::ZERO));
+    assert!(within("join", || handle.join()).is_err());
+    assert!(node.take().is_empty());
 }
 
 #[test]
 fn a_panic_in_commit_is_the_cause() {
-    on_disk(
-        || troublesome("panic"),
-        |cause| {
-            assert!(matches!(cause, Failure::CommitPanicked { batch: SeqNo(2), .. }), "{cause}");
-            assert!(cause.to_string().contains("the disk is gone"), "{cause}");
-        },
-    );
+    on_disk(writes, trouble(true), |cause| {
+        assert!(matches!(cause, Failure::CommitPanicked { batch: SeqNo(2), .. }), "{cause}");
+        assert!(cause.to_string().contains("the disk is gone"), "{cause}");
+    });
+}
+
+/// Adds up numbers in one key, blindly. Number 13 is a misfortune: its hints panic, or its merge does.
+#[derive(Clone)]
+struct Sums {
+    hints_panic: bool,
+    drop_panics: bool,
+}
+
+const SUMS: Sums = Sums { hints_panic: false, drop_panics: false };
+
+const MISFORTUNE: u64 = 13;
+
+impl ApplicationData for Sums {
+    type Request = u64;
+    type Reply = u64;
+}
+
+impl Application<ShardedState> for Sums {
+    type AppData = Sums;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::new())
+    }
+
+    fn unordered_execution(&self, _: &ShardedState, number: u64) -> u64 {
+        number
+    }
+
+    fn update(&self, state: &mut ShardedState, number: u64) -> u64 {
+        self.speculatively_execute(state, number)
+    }
+}
+
+impl ScalableApp<ShardedState> for Sums {
+    const HINTS: bool = true;
+
+    fn hints(&self, number: &u64, hints: &mut impl Hints) {
+        hints.merges("sums", b"sum");
+        assert!(!self.hints_panic || *number != MISFORTUNE, "the hints panic");
+    }
+
+    fn speculatively_execute(&self, state: &mut impl CRUDState, number: u64) -> u64 {
+        state.merge("sums", b"sum", &number.to_le_bytes());
+        number
+    }
+}
+
+impl Drop for Sums {
+    fn drop(&mut self) {
+        assert!(!self.drop_panics || std::thread::panicking(), "the destructor panics");
+    }
+}
+
+/// Bitwise "or", which is as lawful as can be, but for the misfortune.
+struct Or;
+
+impl Merge for Or {
+    fn combine(&self, a: &[u8], b: &[u8], out: &mut Vec<u8>) {
+        assert!(b != MISFORTUNE.to_le_bytes(), "the merge panics");
+        out.extend(a.iter().zip(b).map(|(a, b)| a | b));
+    }
+}
+
+fn hinted(threads: usize) -> ExecutorConfig {
+    let mut config = ExecutorConfig::with_threads(threads);
+    (config.mode, config.pin) = (ExecutionMode::SpeculateByHints, false);
+    config
+}
+
+/// Hints change no result; neither does it that there are none.
+fn a_panic_in_hints_changes_nothing<R: Rig>() {
+    let numbers = |seq| batch(seq, (0..40).map(move |n| if seq % 2 == 0 { n } else { 100 + n }));
+    let batches: Vec<_> = (1..=6).map(numbers).collect();
+    for threads in [1, 3] {
+        let app = Sums { hints_panic: true, ..SUMS };
+        rig::check::<R, _>(&hinted(threads), &app, &ShardedState::new(), &batches);
+    }
+}
+
+/// Runs one batch on an executor that fails, and returns why, how many replies left, and whether a checkpoint did.
+fn end_of<E>(config: ExecutorConfig, app: Sums, numbers: std::ops::Range<u64>) -> (Failure, usize, bool)
+where
+    E: TMonolithicStateExecutor<Sums, ShardedState, Collector<u64>>,
+{
+    let (handle, work) = E::init_handle_with(&config).unwrap();
+    let state = ShardedState::builder().merge_operator("sums", MergeOperator::Custom(&Or)).build().unwrap();
+    let node = Collector::new();
+    let initial = Some((state, Vec::new()));
+    let (_install, checkpoints) =
+        E::init_with::<ReplicaReplier>(config, work, initial, app, Arc::clone(&node)).unwrap();
+    handle.queue_update_and_get_appstate(batch(1, numbers)).unwrap();
+    let failure = within("join", || handle.join()).unwrap_err();
+    (failure, node.take().len(), checkpoints.recv().is_ok())
+}
+
+#[test]
+fn a_panic_in_a_merge_is_the_cause() {
+    type Single = SingleThreadedMonExecutor<Sums, ShardedState, Collector<u64>>;
+    type Multi = MultiThreadedMonExecutor<Sums, ShardedState, Collector<u64>>;
+    let check = |(failure, replies, checkpoint), in_place| {
+        let Failure::OperationPanicked { batch: SeqNo(1), ref message, poisoned, .. } = failure else {
+            panic!("{failure:?}")
+        };
+        assert_eq!((&**message, poisoned, replies, checkpoint), ("the merge panics", in_place, 0, false));
+    };
+    check(end_of::<Single>(hinted(1), SUMS, 0..40), true);
+    for threads in [1, 3] {
+        for mode in [ExecutionMode::Speculate, ExecutionMode::SpeculateByHints] {
+            let mut config = hinted(threads);
+            config.mode = mode;
+            check(end_of::<Multi>(config, SUMS, 0..40), false);
+        }
+    }
+}
+
+#[test]
+fn a_panic_of_a_destructor_at_the_end_is_told() {
+    type Single = SingleThreadedMonExecutor<Sums, ShardedState, Collector<u64>>;
+    type Multi = MultiThreadedMonExecutor<Sums, ShardedState, Collector<u64>>;
+    let app = || Sums { drop_panics: true, ..SUMS };
+    for (failure, replies, checkpoint) in
+        [end_of::<Single>(hinted(1), app(), 0..5), end_of::<Multi>(hinted(3), app(), 0..5)]
+    {
+        assert!(matches!(failure, Failure::Internal { batch: SeqNo(1), .. }), "{failure:?}");
+        assert!(failure.to_string().contains("while the executor was stopping"), "{failure}");
+        assert_eq!((replies, checkpoint), (5, true), "what was executed leaves all the same");
+    }
 }
 
 #[test]
 fn the_table_is_complete() {
-    assert_table("panics.rs", 12);
+    assert_table("panics.rs", 17);
 }

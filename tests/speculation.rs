@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use atlas_smr_execution::app::{Application, ApplicationData, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, SeqNo, UpdateBatch};
 use atlas_smr_execution::error::BoxError;
@@ -89,6 +91,55 @@ fn a_unit_that_reads_in_circles_is_abandoned_and_replayed() {
         for counters in [mon, div] {
             assert!(counters.replays >= 1, "{threads} threads: {counters:?}");
             assert_eq!(counters.speculations, counters.accepted + counters.replays);
+        }
+    }
+}
+
+/// Looks at many keys, and gives up if that panics; in the plain loop it never does.
+#[derive(Clone)]
+struct Cautious;
+
+const LOOKS: u32 = 500;
+
+impl ApplicationData for Cautious {
+    type Request = u32;
+    type Reply = Result<u32, ()>;
+}
+
+impl Application<ShardedState> for Cautious {
+    type AppData = Cautious;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::new())
+    }
+
+    fn unordered_execution(&self, _: &ShardedState, _: u32) -> Result<u32, ()> {
+        Err(())
+    }
+
+    fn update(&self, state: &mut ShardedState, request: u32) -> Result<u32, ()> {
+        self.speculatively_execute(state, request)
+    }
+}
+
+impl ScalableApp<ShardedState> for Cautious {
+    fn speculatively_execute(&self, state: &mut impl CRUDState, request: u32) -> Result<u32, ()> {
+        let look = |n: u32| u32::from(state.read("a", &(request * LOOKS + n).to_le_bytes()).is_none());
+        catch_unwind(AssertUnwindSafe(|| (0..LOOKS).map(look).sum())).map_err(drop)
+    }
+}
+
+/// A unit is abandoned by unwinding, and an application may catch that. Its reply must not count.
+#[test]
+fn an_abandoned_unit_is_replayed_even_if_the_application_goes_on() {
+    for forwarding in [false, true] {
+        for threads in [1, 2, 4] {
+            let mut config = config(threads, 4);
+            (config.step_budget, config.forwarding) = (LOOKS - 1, forwarding);
+            let mut batch = UpdateBatch::new(SeqNo(1));
+            (0..40).for_each(|id| batch.add(NodeId(1), SeqNo(1), SeqNo(id), id as u32));
+            let counters = check::<MultiMon, _>(&config, &Cautious, &ShardedState::new(), &[batch]);
+            assert!(counters.replays > 0 && counters.collisions == 0, "{counters:?}");
         }
     }
 }

@@ -21,16 +21,52 @@ pub struct Cli {
 enum Command {
     /// Execute a workload on the chosen executors and compare them (also what happens without a subcommand).
     Run(RunArgs),
+    /// Let all executors live side by side for long, with changing workloads, checkpoints, installations and restarts, and
+    /// hold each against the sequential loop throughout.
+    Soak(SoakArgs),
+}
+
+/// What the program is to do.
+pub enum Task {
+    Run(RunArgs),
+    Soak(SoakArgs),
 }
 
 impl Cli {
-    /// The one thing that the program does.
-    pub fn into_run(self) -> RunArgs {
+    /// What the program is to do.
+    pub fn into_task(self) -> Task {
         match self.command {
-            Some(Command::Run(run)) => run,
-            None => self.run,
+            Some(Command::Run(run)) => Task::Run(run),
+            Some(Command::Soak(soak)) => Task::Soak(soak),
+            None => Task::Run(self.run),
         }
     }
+}
+
+/// Options of `soak`.
+#[derive(Debug, Args)]
+pub struct SoakArgs {
+    /// Ends after so many seconds [default: 60, unless `--operations` is given].
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// Ends when the log has so many operations, of which every executor executes nearly all.
+    #[arg(long)]
+    pub operations: Option<u64>,
+    /// Operations between two comparisons.
+    #[arg(long, default_value_t = 100_000)]
+    pub segment: u64,
+    /// Seed of the log and of the executors' settings.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The most threads of a multi-threaded executor [default: 4].
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Seconds from one line about progress and memory to the next.
+    #[arg(long, default_value_t = 10)]
+    pub report_every: u64,
+    /// Print one JSON document at the end; progress goes to standard error.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `run`.
@@ -197,7 +233,10 @@ mod tests {
 
     #[test]
     fn run_is_the_default() {
-        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).expect("valid").into_run();
+        let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).expect("valid").into_task() {
+            Task::Run(run) => run,
+            Task::Soak(_) => panic!("not asked for"),
+        };
         assert_eq!(parse("atlas-smr --batch 7").batch, 7);
         assert_eq!(parse("atlas-smr run --batch 7").batch, 7);
         assert_eq!(parse("atlas-smr").executors(), ExecutorKind::ALL);

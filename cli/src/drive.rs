@@ -19,7 +19,7 @@ use crate::error::CliError;
 use crate::recorder::{Recorded, Recorder};
 
 /// The node that asks for the state at the end.
-const READER: NodeId = NodeId(u32::MAX);
+pub const READER: NodeId = NodeId(u32::MAX);
 /// How often a wait looks whether the executor still lives.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -168,14 +168,18 @@ impl<O> Line<O> {
     }
 }
 
-fn receive<T>(name: &'static str, checkpoints: &ChannelSyncRx<AppStateMessage<T>>) -> Result<T, CliError> {
+/// The state in the next message.
+pub fn receive<T>(
+    name: &'static str,
+    checkpoints: &ChannelSyncRx<AppStateMessage<T>>,
+) -> Result<T, CliError> {
     let message = checkpoints.recv().map_err(|error| CliError::receive(name, error))?;
     Ok(message.into_state())
 }
 
 /// Takes a state in parts out of the checkpoint channel and puts it together in `state`, as a replica would that
 /// lags behind.
-fn rebuild(
+pub fn rebuild(
     name: &'static str,
     checkpoints: &ChannelSyncRx<AppStateMessage<AppState<ShardedState>>>,
     mut state: ShardedState,

@@ -1,8 +1,8 @@
 //! `atlas-smr`: runs the executors on a chosen workload, as a replica would, and holds each against the sequential
 //! loop.
 //!
-//! Exit code 0: state and replies of every executor equal the reference's. 1: they differ, or an executor failed. 2:
-//! the command line, the workload or a trace is wrong.
+//! Exit code 0: state and replies of every executor equal the reference's. 1: they differ, an executor failed, or a long
+//! run's memory grew. 2: the command line, the workload or a trace is wrong.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -10,6 +10,7 @@ mod drive;
 mod error;
 mod recorder;
 mod report;
+mod soak;
 mod suite;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -18,14 +19,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use args::{Cli, RunArgs};
+use args::{Cli, RunArgs, SoakArgs, Task};
 use error::CliError;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args = Cli::parse().into_run();
+    let task = Cli::parse().into_task();
     if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
         tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::from_default_env())
@@ -33,7 +34,11 @@ fn main() -> ExitCode {
             .with_ansi(io::stderr().is_terminal())
             .init();
     }
-    match run(&args) {
+    let outcome = match task {
+        Task::Run(args) => run(&args),
+        Task::Soak(args) => soak(&args),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -49,6 +54,15 @@ fn run(args: &RunArgs) -> Result<bool, CliError> {
     let text = if args.json { report.json()? } else { report.table() };
     print(&text)?;
     Ok(report.all_equal())
+}
+
+/// True if nothing was wrong in a long run.
+fn soak(args: &SoakArgs) -> Result<bool, CliError> {
+    // Progress that cannot be shown stops nothing.
+    let show: fn(&str) = if args.json { complain } else { |line| drop(print(line)) };
+    let report = soak::run(args, show)?;
+    print(&if args.json { report.json()? } else { report.text() })?;
+    Ok(report.is_good())
 }
 
 /// Writes `text` and a line end to standard output. That nobody reads it any more is no error.

@@ -209,7 +209,7 @@ fn short(digest: &str) -> String {
 }
 
 /// A whole number with its digits in groups of three.
-fn grouped(number: f64) -> String {
+pub fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (n, digit) in digits.chars().enumerate() {

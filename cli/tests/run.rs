@@ -154,7 +154,7 @@ fn the_table_says_what_it_shows() {
 
 #[test]
 fn what_the_caller_can_mend_has_code_2() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["--workload", "nonsense"], "unknown workload `nonsense`; known are transfer"),
         (&["--executor", "nonsense"], "multi-mon"),
         (&["--model", "nonsense"], "unknown conflict model"),
@@ -167,6 +167,8 @@ fn what_the_caller_can_mend_has_code_2() {
         (&["--workload", "kv-put", "--value-size", "99999999"], "`value-size` is 99999999"),
         (&["--workload", "trace", "--trace-dir", "/nowhere/at/all"], "/nowhere/at/all: "),
         (&["--heavy", "2"], "`heavy` is 2"),
+        (&["soak", "--segment", "0"], "`segment` is 0"),
+        (&["soak", "--threads", "100000", "--seconds", "1"], "`threads` is 100000"),
     ];
     for (arguments, expected) in cases {
         let output = atlas_smr(arguments);
@@ -206,6 +208,39 @@ fn an_unreadable_trace_is_named() {
     let complaint = complaint(&output);
     assert_eq!(output.status.code(), Some(2), "{complaint}");
     assert!(complaint.contains("5.jsonl") && complaint.lines().count() == 1, "{complaint}");
+}
+
+#[test]
+fn a_short_soak_does_everything_and_finds_nothing() {
+    let output = atlas_smr(&["soak", "--operations", "9000", "--segment", "400", "--threads", "3", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("one document and nothing else");
+    assert_eq!((&document["equal"], &document["difference"]), (&true.into(), &Value::Null));
+    let number = |key: &str| document[key].as_u64().unwrap_or_else(|| panic!("{key} in {document}"));
+    assert!((9000..9400).contains(&number("operations")));
+    // Each operation by the loop, and by all executors but the one that misses its segment.
+    assert!(number("executed") >= 3 * number("operations"), "{document}");
+    for deed in ["segments", "checkpoints", "installs", "restarts", "unordered"] {
+        assert!(number(deed) > 15, "{deed} in {document}");
+    }
+    assert!(number("comparisons") >= 6 * number("restarts"));
+    let samples = document["samples"].as_array().expect("a list");
+    assert!(samples.len() >= 2);
+    for sample in samples {
+        assert_eq!(keys(sample), ["operations", "rss_mib", "seconds"]);
+    }
+    let line = complaint(&output);
+    assert!(line.contains("operations") && line.contains(" s "), "progress: {line}");
+}
+
+#[test]
+fn a_soak_is_bounded_by_time_and_says_what_it_found() {
+    let output = atlas_smr(&["soak", "--seconds", "1", "--segment", "100", "--threads", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let text = String::from_utf8(output.stdout).expect("text");
+    for word in ["restarts", "memory: ", "equal: every state and every reply"] {
+        assert!(text.contains(word), "{word} in\n{text}");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use atlas_smr_execution::internals::schedule::{BatchRun, Spread};
 use atlas_smr_execution::internals::unit::{Fingerprints, Surroundings};
 use atlas_smr_execution::state::{CRUDState, Solo};
 use loom::sync::Mutex;
+use loom::sync::atomic::AtomicU64;
 
 /// An operation: adds up the values of some keys, answers the sum, sets some keys to the sum plus one, and adds the
 /// sum plus one to some others without looking at them.
@@ -240,7 +241,8 @@ impl Setup {
             lent,
             queue: self.queue.clone(),
             dependencies,
-            spread: Spread { chunk: 1, window: self.window, again: self.again },
+            spread: Spread { chunk: 1, window: self.window, again: self.again, measured: false },
+            worked: AtomicU64::new(0),
             aside: Mutex::new(&mut aside),
         };
         run(&batch, &batch.lent);

@@ -19,6 +19,8 @@ mod batch;
 #[cfg(test)]
 mod chunks;
 #[cfg(test)]
+mod exchange;
+#[cfg(test)]
 mod gate;
 #[cfg(test)]
 mod glue;

@@ -75,7 +75,7 @@ fn older_versions_stay() {
     // The third operation may start when the first one has retired, and read one of its keys before and the other after the
     // second one has, too: it must then find the first one's version of both.
     const OPS: &[Op] = &[
-        Op { writes: &[1], ..Op::NONE },
+        Op { writes: &[1, 2], ..Op::NONE },
         Op { reads: &[1], writes: &[1, 2], ..Op::NONE },
         Op { reads: &[1, 2], writes: &[2], ..Op::NONE },
     ];

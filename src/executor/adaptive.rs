@@ -8,6 +8,10 @@
 //! percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share
 //! of units had to be replayed without them.
 //!
+//! What is compared is time per operation, as long as operations are short. Long ones may differ much from batch to batch, so
+//! that two batches say nothing about two ways. There, clock readings around each operation do not matter, and tell what the
+//! batch would have taken one after the other: what is compared is the share of that which it did take.
+//!
 //! The choice changes no result, so every replica makes its own.
 
 use std::time::Duration;
@@ -49,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) again: bool,
     /// Whether the governor wants to know how long it took.
     pub(crate) timed: bool,
+    /// Whether it wants to know how long each operation took.
+    pub(crate) measured: bool,
 }
 
 /// Operations that a thread takes at once should be worth about this much.
@@ -69,6 +75,13 @@ const HOPELESS: f64 = 1.2;
 /// `SAMPLED` is timed.
 const SHORT_NS: f64 = 20_000.0;
 const SAMPLED: u32 = 16;
+/// A batch that seems to have taken this many times as long as expected (or as a short one) counts as so much and no more:
+/// the process was stopped for a while, or its clock jumped.
+const SURPRISE: f64 = 100.0;
+/// One batch counts as at most this many times the average.
+const MOST_RISE: f64 = 2.0;
+/// From this time per operation on, operations are long; they stop being so at half of it.
+const LONG_NS: f64 = 4_000.0;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
 /// From this share of replayed units on, it is worth a thought how to avoid them.
@@ -86,31 +99,61 @@ impl Average {
     }
 }
 
+/// Some runs in a row in a way that is not in use. The slowest one is left out of account: a thread that was not on its core
+/// for a while says nothing about the work.
 #[derive(Clone, Copy, Debug)]
 struct Burst {
     way: Way,
     /// A short first run is not counted.
     warm: bool,
     total_ns: f64,
+    /// Of the runs that count.
+    runs: u32,
     counted_ns: f64,
     operations: f64,
+    /// Time and operations of the slowest of them.
+    slowest: (f64, f64),
 }
 
 impl Burst {
     fn begin(way: Way) -> Burst {
-        Burst { way, warm: false, total_ns: 0.0, counted_ns: 0.0, operations: 0.0 }
+        let slowest = (0.0, 1.0);
+        Burst { way, warm: false, total_ns: 0.0, runs: 0, counted_ns: 0.0, operations: 0.0, slowest }
     }
 
-    /// True if enough is known to see that this will not be better than `in_use` nanoseconds for an operation.
-    fn is_hopeless(&self, in_use: f64) -> bool {
-        self.counted_ns >= EARLY * BURST_NS && self.counted_ns > HOPELESS * in_use * self.operations
+    fn add(&mut self, took_ns: f64, operations: f64) {
+        self.total_ns += took_ns;
+        if self.warm || took_ns >= BURST_NS {
+            self.runs += 1;
+            self.counted_ns += took_ns;
+            self.operations += operations;
+            if took_ns / operations > self.slowest.0 / self.slowest.1 {
+                self.slowest = (took_ns, operations);
+            }
+        }
+        self.warm = true;
+    }
+
+    /// Nanoseconds for an operation.
+    fn cost(&self) -> f64 {
+        (self.counted_ns - self.slowest.0) / (self.operations - self.slowest.1)
+    }
+
+    /// True if enough is known, or so much that it cannot become better than `in_use` nanoseconds for an operation.
+    fn is_over(&self, in_use: f64) -> bool {
+        let hopeless = || self.counted_ns >= EARLY * BURST_NS && self.cost() > HOPELESS * in_use;
+        self.runs > 1 && (self.counted_ns >= BURST_NS || hopeless())
     }
 }
 
 /// What is known of one size class.
 #[derive(Clone, Copy, Debug)]
 struct Class {
-    /// Time per operation by way.
+    /// Time of an operation, on one thread.
+    operation_ns: Average,
+    /// Operations are long.
+    long: bool,
+    /// What a batch costs by way: time per operation, or, where they are long, the share of their time.
     cost: [Average; Way::ALL.len()],
     /// The share of units that had to be replayed, by way.
     replayed: [Average; Way::ALL.len()],
@@ -126,6 +169,8 @@ struct Class {
 impl Default for Class {
     fn default() -> Self {
         Class {
+            operation_ns: Average::default(),
+            long: false,
             cost: Default::default(),
             replayed: Default::default(),
             in_use: Way::Sequential,
@@ -163,7 +208,7 @@ impl Governor {
         let way = self.way(len);
         if way == Way::Sequential {
             let timed = self.times(len);
-            return Plan { way, chunk: 1, again: false, timed };
+            return Plan { way, chunk: 1, again: false, timed, measured: false };
         }
         self.plan_by(way, len)
     }
@@ -171,7 +216,7 @@ impl Governor {
     /// Whether to time a batch that runs sequentially. If not, it counts as one of average cost.
     fn times(&mut self, len: usize) -> bool {
         let class = &mut self.classes[size_class(len)];
-        let Some(cost) = class.cost[Way::Sequential as usize].0.filter(|_| class.burst.is_none()) else {
+        let Some(cost) = class.operation_ns.0.filter(|_| class.burst.is_none()) else {
             return true;
         };
         let expected = cost * len as f64;
@@ -188,7 +233,8 @@ impl Governor {
     pub(crate) fn plan_by(&self, way: Way, len: usize) -> Plan {
         // With two threads there is nobody to spare.
         let again = self.threads > 2 && self.classes[size_class(len)].is_contended();
-        Plan { way, chunk: self.chunk(way, len), again, timed: true }
+        let measured = self.classes[size_class(len)].long;
+        Plan { way, chunk: self.chunk(way, len), again, timed: true, measured }
     }
 
     fn way(&mut self, len: usize) -> Way {
@@ -196,7 +242,7 @@ impl Governor {
             return Way::Sequential;
         }
         let class = &mut self.classes[size_class(len)];
-        let Some(per_operation) = class.cost[Way::Sequential as usize].0 else {
+        let Some(per_operation) = class.operation_ns.0 else {
             return Way::Sequential;
         };
         if per_operation * (len as f64) < WORTH_SPREADING_NS {
@@ -212,12 +258,10 @@ impl Governor {
     /// How many of `len` positions a thread should take at once.
     fn chunk(&self, way: Way, len: usize) -> usize {
         let class = &self.classes[size_class(len)];
-        // Without a sequential measurement, the threads' common time tells an upper bound.
-        let together = class.cost[way as usize].0.map(|ns| ns * self.threads as f64);
-        let per_operation = class.cost[Way::Sequential as usize].0.or(together).unwrap_or(CHUNK_NS).max(1.0);
+        let per_operation = class.operation_ns.0.unwrap_or(CHUNK_NS).max(1.0);
         let calm = (1.0 - 4.0 * class.replayed[way as usize].0.unwrap_or(0.0)).max(0.0);
-        let share = len.div_ceil(4 * self.threads);
-        ((CHUNK_NS / per_operation * calm) as usize).min(MAX_CHUNK).min(share).max(1)
+        let share = len.div_ceil(2 * self.threads);
+        ((CHUNK_NS / per_operation * calm).round() as usize).min(MAX_CHUNK).min(share).max(1)
     }
 
     /// Takes in how a batch of `len` operations that ran in `way` went.
@@ -225,61 +269,105 @@ impl Governor {
         if len == 0 {
             return;
         }
-        let took_ns = took.as_nanos() as f64;
         let class = &mut self.classes[size_class(len)];
+        let took_ns = (took.as_nanos() as f64).min(class.longest(len));
         if counts.speculations > 0 {
             class.replayed[way as usize].add(counts.replays as f64 / counts.speculations as f64);
         }
         class.until_burst_ns -= took_ns;
+        class.learn(len, way, took_ns, counts.worked.as_nanos() as f64);
+        let Some(amount) = class.amount(len, way, took_ns, counts.worked.as_nanos() as f64) else {
+            return;
+        };
+        let in_use = class.cost_in_use();
         match &mut class.burst {
             Some(burst) if burst.way == way => {
-                burst.total_ns += took_ns;
-                if burst.warm || took_ns >= BURST_NS {
-                    burst.counted_ns += took_ns;
-                    burst.operations += len as f64;
-                }
-                burst.warm = true;
-                let in_use = class.cost[class.in_use as usize].0.unwrap_or(f64::INFINITY);
-                if burst.counted_ns >= BURST_NS || burst.is_hopeless(in_use) {
+                burst.add(took_ns, amount);
+                if burst.is_over(in_use) {
                     let burst = *burst;
-                    class.end_burst(burst);
+                    class.end_burst(burst, self.consent);
                 }
             }
-            _ => class.cost[way as usize].add(took_ns / len as f64),
+            _ => class.cost[way as usize].add(took_ns / amount),
         }
     }
 }
 
 impl Class {
+    /// How long a batch of `len` operations can have taken, in nanoseconds.
+    fn longest(&self, len: usize) -> f64 {
+        self.operation_ns.0.map_or(f64::INFINITY, |ns| SURPRISE * SHORT_NS.max(ns * len as f64))
+    }
+
+    /// Takes in what a run says about the operations themselves.
+    fn learn(&mut self, len: usize, way: Way, took_ns: f64, worked_ns: f64) {
+        let taken = if way == Way::Sequential { took_ns } else { worked_ns };
+        if taken > 0.0 {
+            // A batch may be slow because the thread was not on its core; the next ones tell.
+            let most = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * MOST_RISE);
+            self.operation_ns.add((taken / len as f64).min(most));
+        }
+        let bound = if self.long { LONG_NS / 2.0 } else { LONG_NS };
+        let long = self.operation_ns.0.is_some_and(|ns| ns >= bound);
+        if long != self.long {
+            // Costs are in another measure from here on.
+            (self.long, self.cost, self.burst) = (long, Default::default(), None);
+            self.until_burst_ns = 0.0;
+        }
+    }
+
+    /// What a run's time is divided by to compare it with others; `None` if it was not measured.
+    fn amount(&self, len: usize, way: Way, took_ns: f64, worked_ns: f64) -> Option<f64> {
+        match (self.long, way) {
+            (false, _) => Some(len as f64),
+            (true, Way::Sequential) => Some(took_ns),
+            (true, _) => (worked_ns > 0.0).then_some(worked_ns),
+        }
+    }
+
+    fn cost_in_use(&self) -> f64 {
+        // Where operations are long, they take what they take if nothing is gained.
+        let unknown = if self.long && self.in_use == Way::Sequential { 1.0 } else { f64::INFINITY };
+        self.cost[self.in_use as usize].0.unwrap_or(unknown)
+    }
+
     /// True if many units had to be replayed that ran on one moment.
     fn is_contended(&self) -> bool {
         self.replayed[Way::OneMoment as usize].0.is_some_and(|share| share >= CONTENDED)
     }
 
-    /// The way to try next: after the last one tried, and not the one in use.
-    fn next_to_try(&self, consent: Consent) -> Way {
-        let worth = |way: Way| match way {
+    /// Whether to try a way now and then.
+    fn is_worth_a_try(&self, way: Way, consent: Consent) -> bool {
+        let consented = match way {
             Way::Sequential | Way::OneMoment => true,
             Way::Forwarding => consent.forwarding && self.is_contended(),
             Way::ByHints => consent.hints && self.is_contended(),
         };
+        consented && way != self.in_use
+    }
+
+    /// The way to try next, after the last one tried.
+    fn next_to_try(&self, consent: Consent) -> Way {
         let mut others = Way::ALL.iter().cycle().skip(self.last_tried as usize + 1);
-        *others.find(|&&way| way != self.in_use && worth(way)).expect("of the first two, one is not in use")
+        *others.find(|&&way| self.is_worth_a_try(way, consent)).expect("of the first two, one is not in use")
     }
 
     /// Compares what a burst measured with the way in use.
-    fn end_burst(&mut self, burst: Burst) {
+    fn end_burst(&mut self, burst: Burst, consent: Consent) {
         self.burst = None;
-        let per_operation = burst.counted_ns / burst.operations;
-        self.cost[burst.way as usize].0 = Some(per_operation);
-        let in_use = self.cost[self.in_use as usize].0.unwrap_or(f64::INFINITY);
-        if per_operation < in_use * BETTER {
+        let cost = burst.cost();
+        self.cost[burst.way as usize].0 = Some(cost);
+        let in_use = self.cost_in_use();
+        if cost < in_use * BETTER {
             self.in_use = burst.way;
             self.pause = FIRST_PAUSE;
         } else {
             self.pause = (self.pause * 2.0).min(LONGEST_PAUSE);
         }
-        self.until_burst_ns = self.pause * burst.total_ns.max(BURST_NS);
+        let untried = |&way: &Way| self.is_worth_a_try(way, consent) && self.cost[way as usize].0.is_none();
+        // Each way gets its first burst at once.
+        let pause = if Way::ALL.iter().any(untried) { 0.0 } else { self.pause };
+        self.until_burst_ns = pause * burst.total_ns.max(BURST_NS);
     }
 }
 
@@ -290,6 +378,12 @@ fn size_class(len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a run tells of its units, if it is measured: that one after the other they take `ns` each.
+    fn measured(plan: Plan, len: usize, ns: f64) -> Counts {
+        let worked = if plan.measured { ns * len as f64 } else { 0.0 };
+        Counts { worked: Duration::from_nanos(worked as u64), ..Counts::default() }
+    }
 
     /// Runs batches of `len` through a governor whose two ways take the given times, and returns how much longer all
     /// took than the better way would have.
@@ -302,7 +396,8 @@ mod tests {
             let took = per_operation * len as f64;
             total += took;
             if plan.timed {
-                governor.record(len, plan.way, Duration::from_nanos(took as u64), Counts::default());
+                let counts = measured(plan, len, sequential_ns);
+                governor.record(len, plan.way, Duration::from_nanos(took as u64), counts);
             }
         }
         total / (batches as f64 * len as f64 * sequential_ns.min(speculative_ns))
@@ -336,16 +431,39 @@ mod tests {
         assert!(speculated[0] < 100 && speculated[1] > 1000, "{speculated:?}");
     }
 
+    #[test]
+    fn a_clock_that_jumps_does_not_bind_it_for_long() {
+        let mut governor = Governor::new(2, Consent::default());
+        let (mut jumps, mut speculated) = ([true; 2], 0);
+        for batch in 0..20_000 {
+            let plan = governor.plan(128);
+            let ahead = plan.way != Way::Sequential;
+            let ns = match (ahead, batch < 2000) {
+                (false, _) => 1000.0,
+                (true, true) => 1200.0,
+                (true, false) => 600.0,
+            };
+            speculated += usize::from(ahead);
+            let took = Duration::from_nanos((ns * 128.0) as u64);
+            // Once on each way, after the first measurement.
+            let jump = batch > 0 && std::mem::take(&mut jumps[usize::from(ahead)]);
+            let jump = if jump { Duration::from_secs(3600) } else { Duration::ZERO };
+            governor.record(128, plan.way, took + jump, Counts::default());
+        }
+        assert!(jumps == [false; 2] && speculated > 10_000, "{jumps:?} {speculated}");
+    }
+
     /// Runs 3000 batches whose ways take the given times, with this share of replays on one moment; returns how often each
     /// way was taken.
     fn ways(consent: Consent, ns: [f64; 4], replays: u64) -> [usize; 4] {
         let mut governor = Governor::new(2, consent);
         let mut taken = [0; 4];
         for _ in 0..3000 {
-            let way = governor.plan(128).way;
+            let plan = governor.plan(128);
+            let way = plan.way;
             taken[way as usize] += 1;
             let replays = if way == Way::OneMoment { replays } else { 0 };
-            let counts = Counts { speculations: 100, replays, ..Counts::default() };
+            let counts = Counts { speculations: 100, replays, ..measured(plan, 128, ns[0]) };
             governor.record(128, way, Duration::from_nanos((ns[way as usize] * 128.0) as u64), counts);
         }
         taken
@@ -360,6 +478,22 @@ mod tests {
         assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0], 1)[2..], [0, 0]);
         let [sequential, _, forwarding, by_hints] = ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0], 30);
         assert!(sequential > 2700 && forwarding > 0 && by_hints > 0, "{sequential} {forwarding} {by_hints}");
+    }
+
+    #[test]
+    fn batches_of_different_work_are_compared_with_themselves() {
+        let mut governor = Governor::new(2, Consent::default());
+        let mut ahead = 0;
+        for batch in 0..500 {
+            // No two batches in a row are alike; ahead of turn each takes three quarters of its time.
+            let ns = 5_000.0 + 7_000.0 * ((batch * 7) % 11) as f64;
+            let plan = governor.plan(128);
+            let share = if plan.way == Way::Sequential { 1.0 } else { 0.75 };
+            ahead += usize::from(plan.way != Way::Sequential);
+            let took = Duration::from_nanos((ns * share * 128.0) as u64);
+            governor.record(128, plan.way, took, measured(plan, 128, ns));
+        }
+        assert!(ahead > 450, "{ahead}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! reply left after the commit.
 
 use std::collections::VecDeque;
+use std::panic::resume_unwind;
 use std::time::Instant;
 
 use crossbeam::channel::Sender;
@@ -21,7 +22,8 @@ use crate::error::Failure;
 use crate::metrics::{Counter, Timer};
 use crate::reply::RequestType;
 
-/// At most so many requests are taken out of the queue beside one batch and not executed: the queue is what bounds work.
+/// At most so many requests, and at most as many as the queue holds, are taken out of it beside one batch and not executed:
+/// the queue is what bounds work.
 const DEFERRED: usize = 64;
 
 /// What the executor's thread needs for it, borrowed for the time of one batch.
@@ -33,17 +35,23 @@ pub(super) struct Beside<'e, A: Application<S>, S> {
     pub(super) life: &'e Life,
     /// The batch.
     pub(super) seq: SeqNo,
-    /// What ended it. The batch goes on, but its replies and its state never leave.
+    /// What ended the executor, and the batch with it, before its commit.
     pub(super) failure: Option<Failure>,
 }
 
 impl<A: Application<S>, S> Beside<'_, A, S> {
-    /// Answers what has been asked since, on the state before the batch.
+    /// Answers what has been asked since, on the state before the batch. Unwinds if that fails: nobody will be answered for
+    /// the batch, so it must not be committed either.
     pub(super) fn look(&mut self, state: &S) {
-        while self.failure.is_none() && self.deferred.len() < DEFERRED {
+        let room = self.work.inner.capacity().map_or(DEFERRED, |capacity| capacity.min(DEFERRED));
+        while self.deferred.len() < room {
             match self.work.inner.try_recv() {
                 Ok(ExecutionRequest::ExecuteUnordered(batch)) => {
-                    self.failure = self.answer(state, batch).err();
+                    if let Err(failure) = self.answer(state, batch) {
+                        self.failure = Some(failure);
+                        // Not `panic!`: what there was to say is said.
+                        resume_unwind(Box::new("failed beside the batch"));
+                    }
                 }
                 Ok(request) => self.deferred.push_back(request),
                 Err(_) => return,

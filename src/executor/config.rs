@@ -64,6 +64,14 @@ pub struct ExecutorConfig {
     /// How many calls of its state an operation may make ahead of its turn. Beyond that it is abandoned, and runs again at
     /// its turn, where nothing bounds it.
     pub step_budget: u32,
+    /// The checking mode: the first batch and every n-th after it run twice and are compared before they are committed, to
+    /// find applications that are not deterministic. Such a one ends the executor with
+    /// [`Failure::NotDeterministic`](crate::error::Failure::NotDeterministic). Costs what running those batches twice, one
+    /// operation after the other, costs; all others cost what they did. `None`: no batch.
+    ///
+    /// Multi-threaded executors only, with whatever number of threads: the single-threaded ones run in place on any state,
+    /// where nothing can be tried.
+    pub check_every: Option<u32>,
     /// How long a stopping executor waits for the reader of a checkpoint that it is delivering.
     pub shutdown_grace: Duration,
     /// Threads are called `{name}-executor`, `{name}-worker-1`, `{name}-replier`, `{name}-checkpoint`.
@@ -86,6 +94,7 @@ impl Default for ExecutorConfig {
             forwarding: true,
             hints: true,
             step_budget: 1 << 16,
+            check_every: None,
             shutdown_grace: Duration::from_secs(1),
             name: "atlas".to_owned(),
         }
@@ -124,6 +133,7 @@ impl ExecutorConfig {
             ("window", self.window),
             ("chunk", self.chunk.unwrap_or(1)),
             ("step_budget", self.step_budget as usize),
+            ("check_every", self.check_every.unwrap_or(1) as usize),
         ];
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(ConfigError::Zero { name });
@@ -176,6 +186,7 @@ mod tests {
         assert_eq!(zero(|c| c.window = 0), "`window` must be at least 1");
         assert_eq!(zero(|c| c.chunk = Some(0)), "`chunk` must be at least 1");
         assert_eq!(zero(|c| c.step_budget = 0), "`step_budget` must be at least 1");
+        assert_eq!(zero(|c| c.check_every = Some(0)), "`check_every` must be at least 1");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub trait Engine<A: Application<S>, S>: Send + Sized + 'static {
     /// Executes an ordered batch: state and replies equal those of the loop over `Application::update`.
     ///
     /// `aside` may be called now and then on the executor's thread, with the state before the batch, for what can be done
-    /// beside it.
+    /// beside it. If it unwinds, the batch is not committed, and the result is an error.
     fn execute(
         &mut self,
         app: &A,

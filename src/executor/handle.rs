@@ -171,3 +171,72 @@ impl<T> QueueError<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::app::{Application, ApplicationData};
+    use crate::error::BoxError;
+    use crate::executor::{ExecutorConfig, SingleThreadedMonExecutor, TMonolithicStateExecutor};
+    use crate::metrics::EXECUTION_LATENCY_ID;
+    use crate::reply::{ReplicaReplier, ReplyNode, RequestType, UpdateReply};
+    use crate::state::ShardedState;
+
+    struct Echo;
+
+    impl ApplicationData for Echo {
+        type Request = u64;
+        type Reply = u64;
+    }
+
+    impl Application<ShardedState> for Echo {
+        type AppData = Echo;
+
+        fn initial_state() -> Result<ShardedState, BoxError> {
+            Ok(ShardedState::new())
+        }
+
+        fn unordered_execution(&self, _: &ShardedState, request: u64) -> u64 {
+            request
+        }
+
+        fn update(&self, _: &mut ShardedState, request: u64) -> u64 {
+            request
+        }
+    }
+
+    impl ReplyNode<u64> for Echo {
+        fn send(&self, _: RequestType, _: UpdateReply<u64>, _: bool) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    /// Beyond the longest latency that is kept apart, and ahead of the executor's own clock.
+    #[test]
+    fn a_decision_in_the_future_or_long_ago_is_a_latency_like_any() {
+        type Executor = SingleThreadedMonExecutor<Echo, ShardedState, Echo>;
+        let (handle, work) = Executor::init_handle();
+        let config = ExecutorConfig::default();
+        let _channels =
+            Executor::init_with::<ReplicaReplier>(config, work, None, Echo, Arc::new(Echo)).expect("threads");
+        let (now, hours) = (Instant::now(), Duration::from_secs(2 * 3600));
+        // A clock that began later than that cannot tell such a past.
+        let moments = [now.checked_add(hours), Some(now), now.checked_sub(hours)];
+        for (seq, decided) in (1..).map(SeqNo).zip(moments) {
+            let mut batch = UpdateBatch::new(seq);
+            batch.add(NodeId(1), SeqNo(1), seq, 7);
+            handle.work.send(ExecutionRequest::Update((batch, decided.unwrap_or(now)))).expect("alive");
+        }
+        let metrics = handle.metrics();
+        assert_eq!(handle.join().expect("a good end").last_executed, SeqNo(3));
+        let latency = metrics.histogram(EXECUTION_LATENCY_ID).expect("a histogram");
+        assert_eq!((latency.len(), latency.min()), (3, 0));
+        assert!(
+            latency.max() <= latency.highest_equivalent(3_600_000_000),
+            "at most an hour: {}",
+            latency.max()
+        );
+    }
+}

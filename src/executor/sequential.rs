@@ -21,7 +21,10 @@ impl<A, S> Engine<A, S> for Sequential
 where
     A: Application<S>,
 {
-    fn new(_: &ExecutorConfig, _: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError> {
+    fn new(config: &ExecutorConfig, _: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError> {
+        if config.check_every.is_some() {
+            tracing::warn!("batches cannot be checked in place; a multi-threaded executor checks them");
+        }
         Ok(Sequential { metrics })
     }
 
@@ -54,6 +57,7 @@ where
 /// # Errors
 ///
 /// The application panicked, or returned a wrong number of replies. The state may then hold a part of the batch.
+#[inline]
 pub(crate) fn update_in_place<A: Application<S>, S>(
     app: &A,
     state: &mut S,
@@ -95,6 +99,7 @@ pub(crate) fn answer_in_place<A: Application<S>, S>(
     counted(replies, None, expected)
 }
 
+#[inline]
 fn counted<R>(
     replies: BatchReplies<R>,
     batch: Option<SeqNo>,

@@ -169,10 +169,11 @@ where
         let start = Instant::now();
         let Executor { engine, app, state, work, deferred, replies, life, .. } = self;
         let mut beside = Beside { app, work, deferred, replies, life, seq, failure: None };
-        let replies = engine.execute(app, state, batch, &mut |state| beside.look(state))?;
+        let executed = engine.execute(app, state, batch, &mut |state| beside.look(state));
         if let Some(failure) = beside.failure {
             return Err(failure);
         }
+        let replies = executed?;
         let metrics = &self.life.metrics;
         let end = metrics.record_since(Timer::Execution, start);
         if let Some(decided) = decided {

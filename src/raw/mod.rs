@@ -9,10 +9,12 @@
 //! | [`try_lock`] | data behind a lock that nobody ever waits for |
 //! | [`table`] | a table of references that outlives each batch's references |
 //! | [`chunks`] | taking a mutable slice apart |
+//! | [`exchange`] | turning a vector's items into others, on several threads |
 #![allow(unsafe_code)]
 
 pub mod arena;
 pub mod chunks;
+pub mod exchange;
 pub mod gate;
 pub mod pending;
 pub mod slots;

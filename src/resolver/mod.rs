@@ -166,6 +166,16 @@ impl<'b> Overlay<'b> {
         u32::try_from(self.latest.len - 1).expect("a batch touches fewer than 2^32 keys")
     }
 
+    /// All versions of the batch, key by key.
+    pub fn versions(&self) -> impl Iterator<Item = &'b Version<'b>> {
+        // Keys that share a fingerprint share a chain, in which each looks for its own.
+        let older = |version: &&'b Version<'b>| {
+            version.previous?.newest_of(version.record.column(), version.record.key())
+        };
+        let latest = self.latest.as_slice().iter().copied();
+        latest.flat_map(move |newest| std::iter::successors(newest, older))
+    }
+
     /// Ends the batch: the last write to every touched key, in the order of first touch, and the memory.
     pub fn into_latest(self) -> (impl ExactSizeIterator<Item = &'b Record<'b>> + Clone, Workspace<'b>) {
         let Growing { items, len } = self.latest;

@@ -25,7 +25,7 @@ use crate::reply::UpdateReply;
 use crate::resolver::Stamps;
 use crate::retire::{AtTurn, Finished, Retirement};
 use crate::state::{CRUDState, MergeOperator};
-use crate::sync::{Mutex, spin_loop, yield_now};
+use crate::sync::{AtomicU64, Instant, Mutex, Ordering, spin_loop, yield_now};
 use crate::unit::{ExecutionUnit, Surroundings};
 use hints::Dependencies;
 
@@ -38,6 +38,8 @@ pub struct Spread {
     pub window: usize,
     /// Idle threads run stale units again.
     pub again: bool,
+    /// Measure how long operations take.
+    pub measured: bool,
 }
 
 /// What the executor's own thread does beside a batch, on the state before it.
@@ -61,6 +63,9 @@ pub struct BatchRun<'r, 'b, A: Application<S>, S> {
     pub dependencies: Option<Dependencies<'r>>,
     /// How the batch is spread.
     pub spread: Spread,
+    /// How long all operations took the first time they were run, in nanoseconds, if that is measured: about what they would
+    /// have taken one after the other.
+    pub worked: AtomicU64,
     /// Called by thread 0 between chunks.
     pub aside: Mutex<Aside<'r, S>>,
 }
@@ -104,6 +109,10 @@ where
         if done {
             self.help_out(&mut memory);
             self.run_stale(&mut memory);
+        }
+        if self.spread.measured {
+            // Relaxed: a sum, read when all threads have left.
+            self.worked.fetch_add(memory.worked.get().as_nanos() as u64, Ordering::Relaxed);
         }
     }
 
@@ -204,11 +213,17 @@ where
     ) -> Result<(), Payload> {
         let update = &self.updates[position];
         let Finished { outcome, reply } = finished;
+        let start = (self.spread.measured && outcome.runs == 0).then(Instant::now);
+        let worked = memory.worked.get();
         let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
         // Unwind safety: of a unit that panicked only what it had observed is looked at.
-        catch_unwind(AssertUnwindSafe(|| {
+        let ran = catch_unwind(AssertUnwindSafe(|| {
             *reply = Some(self.app.speculatively_execute_ref(&mut unit, update.operation()));
-        }))
+        }));
+        if let Some(start) = start {
+            memory.worked.set(worked + start.elapsed());
+        }
+        ran
     }
 }
 

@@ -21,7 +21,8 @@
 //!
 //! What an application sees ahead of its turn is right, but old; code that waits for a value to change would wait for
 //! ever. So a unit may take a bounded number of steps (calls of its state) ahead of its turn. Beyond that it is abandoned:
-//! it unwinds, and is replayed at its turn, without a bound.
+//! it unwinds, and is replayed at its turn, without a bound. The application may catch the unwinding and reply all the same;
+//! so that it happened is kept in the outcome.
 
 pub mod bytes;
 pub mod reads;
@@ -110,6 +111,7 @@ pub struct Outcome<'b> {
     pub snapshot: u32,
     /// How often the unit was run before.
     pub runs: u32,
+    abandoned: bool,
 }
 
 impl Outcome<'_> {
@@ -118,6 +120,13 @@ impl Outcome<'_> {
         self.runs += 1;
         self.reads.clear();
         self.writes.clear();
+        self.abandoned = false;
+    }
+
+    /// True if the unit was abandoned: whatever it has done, it has not run to its end.
+    #[inline]
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned
     }
 }
 
@@ -154,6 +163,7 @@ pub struct ExecutionUnit<'u, 'b, S, V> {
     snapshot: u32,
     /// Steps left ahead of its turn.
     steps: Cell<u32>,
+    abandoned: RefCell<&'u mut bool>,
     reads: RefCell<&'u mut ReadSet<'b>>,
     writes: &'u mut WriteSet<'b>,
 }
@@ -177,6 +187,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
             position,
             snapshot,
             steps: Cell::new(around.steps),
+            abandoned: RefCell::new(&mut outcome.abandoned),
             reads: RefCell::new(&mut outcome.reads),
             writes: &mut outcome.writes,
         }
@@ -187,6 +198,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
     fn step(&self, column: &str, key: &[u8]) -> u64 {
         if self.snapshot < self.position {
             let Some(left) = self.steps.get().checked_sub(1) else {
+                **self.abandoned.borrow_mut() = true;
                 // Not `panic!`: nothing is wrong, and no panic hook should say so.
                 std::panic::resume_unwind(Box::new(Abandoned));
             };

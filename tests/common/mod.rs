@@ -2,6 +2,7 @@
 //! way to drive all four executors.
 #![allow(dead_code)] // Each test program uses its own part of it.
 
+pub mod disk;
 pub mod rig;
 pub mod script;
 pub mod state;
@@ -41,16 +42,30 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 /// Checks the table in the header of a file of tests: its last column says `file::test`, and there they are.
 pub fn assert_table(file: &str, rows: usize) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    assert_rows(&format!("tests/{file}"), "//! | ", rows);
+}
+
+/// The same for the tables of a document.
+pub fn assert_document(file: &str, rows: usize) {
+    assert_rows(&format!("docs/{file}"), "| ", rows);
+}
+
+/// Looks for the test in the last column of each line that begins with `mark`, but for the heads of tables.
+fn assert_rows(file: &str, mark: &str, rows: usize) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let read =
-        |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
-    let header = read(file);
-    let listed: Vec<&str> = header.lines().filter_map(|line| line.strip_prefix("//! | ")).skip(1).collect();
+        |file: &str| std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let text = read(file);
+    let lines: Vec<&str> = text.lines().collect();
+    let is_head = |line: usize| lines.get(line + 1).is_some_and(|next| next.contains("|---"));
+    let listed =
+        (0..lines.len()).filter(|&line| !is_head(line)).filter_map(|line| lines[line].strip_prefix(mark));
+    let listed: Vec<&str> = listed.collect();
     assert_eq!(listed.len(), rows);
     for row in listed {
         let (_, test) = row.trim_end_matches(" |").rsplit_once(" | ").expect("two columns");
-        let (file, name) = test.split_once("::").expect("a file and a test");
-        let text = read(file);
+        let (file, name) = test.trim_matches('`').split_once("::").expect("a file and a test");
+        let text = read(&format!("tests/{file}"));
         let alone = text.contains(&format!("#[test]\nfn {name}()"))
             || text.contains(&format!("#[test]\n    fn {name}()"));
         // In the list of the macro `on`, and with a parameter for the executor.
@@ -377,6 +392,17 @@ pub fn wait_for_failure<O>(handle: &ExecutorHandle<O>) -> Failure {
     assert!(handle.poll_state_channel().is_err());
     assert!(handle.read_state(NodeId(0)).is_err());
     cause
+}
+
+/// The end of an executor that failed in batch 2, each of its batches being followed by a checkpoint.
+pub fn assert_only_the_first_checkpoint(running: Running, cause: &Failure) {
+    let (end, net, checkpoints) = running.join();
+    assert_eq!(end.unwrap_err().to_string(), cause.to_string());
+    assert_eq!(net.operations(), [1000]);
+    let arrived = checkpoints.next(&TestState::default()).expect("the checkpoint before it");
+    assert_eq!((arrived.seq, arrived.state), (1, reference(&[batch(1, [Op::Put("b", 1)])])));
+    let ended = checkpoints.next(&TestState::default());
+    assert!(matches!(ended, Err(RecvError::Failed(_))), "{ended:?}");
 }
 
 /// Runs `trial`, in which an executor fails, beside another executor, which must not notice.

@@ -59,6 +59,18 @@ fn digest_of(entries: &Entries) -> u64 {
     digest(entries.iter().flat_map(|((column, key), value)| [column.as_bytes(), key, value]))
 }
 
+/// The key that stands for a fault.
+fn fault(what: &str) -> Key {
+    (COLUMN.to_owned(), format!("fault:{what}").into_bytes())
+}
+
+/// Panics if what was received carries the fault.
+fn received(what: &str, parts: &[Part]) {
+    let fault = fault(what);
+    let mut entries = parts.iter().flat_map(|part| &part.entries);
+    assert!(entries.all(|(key, _)| *key != fault), "{what} panics");
+}
+
 /// The part that a key belongs to.
 pub fn part_of(column: &str, key: &[u8]) -> usize {
     digest([column.as_bytes(), key]) as usize % PARTS
@@ -76,10 +88,21 @@ impl TestState {
         TestState { described: Held(Some(gate)), ..TestState::default() }
     }
 
-    /// What panics when it is asked for: `snapshot`, `descriptor` or `part`, named by a key of column `fault`.
+    /// What panics when it is asked for: `snapshot`, `descriptor` or `part`, named by a key `fault:...`.
     fn faults(&self, what: &str) {
-        let key = (super::state::COLUMN.to_owned(), format!("fault:{what}").into_bytes());
-        assert!(!self.map.contains_key(&key), "{what} panics");
+        assert!(!self.has_fault(what), "{what} panics");
+    }
+
+    fn has_fault(&self, what: &str) -> bool {
+        self.map.contains_key(&fault(what))
+    }
+
+    /// What becomes of a copy for which there is no memory.
+    fn allocate_in_vain(&self) {
+        if self.has_fault("memory") {
+            let memory = Vec::<u8>::new().try_reserve_exact(isize::MAX as usize);
+            memory.expect("memory for a snapshot");
+        }
     }
 
     pub fn part_numbered(&self, id: usize) -> Part {
@@ -109,6 +132,7 @@ impl CRUDState for TestState {
     }
 
     fn update(&mut self, column: &str, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+        assert!(key != b"fault:write", "the write panics");
         self.map.insert((column.to_owned(), key.to_vec()), value.to_vec())
     }
 
@@ -120,6 +144,7 @@ impl CRUDState for TestState {
 impl MonolithicState for TestState {
     fn snapshot(&self) -> Self {
         self.faults("snapshot");
+        self.allocate_in_vain();
         self.clone()
     }
 
@@ -145,6 +170,7 @@ impl DivisibleState for TestState {
 
     fn snapshot(&self) -> Self {
         self.faults("snapshot");
+        self.allocate_in_vain();
         self.clone()
     }
 
@@ -164,10 +190,14 @@ impl DivisibleState for TestState {
     fn part(&self, id: usize) -> Result<Part, StateError> {
         assert_nobody_waits();
         self.faults("part");
+        if self.has_fault("unreadable part") {
+            return Err(StateError::Other("the part cannot be read".into()));
+        }
         Ok(self.part_numbered(id))
     }
 
     fn check_part(descriptor: &Descriptor, part: &Part) -> Result<usize, StateError> {
+        received("check_part", std::slice::from_ref(part));
         let name = || part.id.to_string();
         match descriptor.0.get(part.id) {
             None => Err(StateError::UnknownPart { part: name() }),
@@ -180,6 +210,7 @@ impl DivisibleState for TestState {
     }
 
     fn install(&mut self, descriptor: &Descriptor, parts: Vec<Part>) -> Result<(), StateError> {
+        received("install", &parts);
         let mut new: Vec<Part> = self.parts();
         for part in parts {
             let id = part.id;

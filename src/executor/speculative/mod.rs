@@ -8,6 +8,7 @@
 //!
 //! Batches for which that does not pay run in place, like the sequential engine's (adaptive.rs).
 
+mod checked;
 mod unordered;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use self::checked::{Fate, Schedule};
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::Engine;
@@ -25,7 +27,7 @@ use crate::app::{Reply, Request, ScalableApp};
 use crate::arena::Arenas;
 use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
 use crate::commit::commit;
-use crate::error::{Failure, InitError, panic_message};
+use crate::error::{Failure, InitError, MergePanicked, panic_message};
 use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig};
 use crate::raw::gate::Payload;
@@ -34,10 +36,10 @@ use crate::raw::table::Table;
 use crate::reply::BatchReplies;
 use crate::resolver;
 use crate::retire::{Counts, Finished, Retirement, Tail};
-use crate::schedule::hints::Planner;
+use crate::schedule::hints::{Dependencies, Planner};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
-use crate::sync::{Arc, Instant, Mutex};
+use crate::sync::{Arc, AtomicU64, Instant, Mutex, Ordering};
 use crate::unit::{Fingerprints, Surroundings};
 
 /// Unordered requests worth less than this together are answered on the executor's thread.
@@ -56,6 +58,7 @@ pub struct Speculative<A, S> {
     consent: Consent,
     steps: u32,
     chunk: Option<usize>,
+    checks: Schedule,
     threads: usize,
     /// What one unordered request lately took one thread.
     unordered_cost: Duration,
@@ -89,6 +92,7 @@ where
             consent,
             steps: config.step_budget,
             chunk: config.chunk,
+            checks: Schedule::new(config.check_every),
             threads: report.threads,
             unordered_cost: Duration::from_nanos(200),
             metrics,
@@ -107,7 +111,16 @@ where
         batch: UpdateBatch<Request<A, S>>,
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
+        if self.checks.is_due() {
+            return Ok(self.run_checked(app, state, &batch)?.0);
+        }
         let len = batch.len();
+        if len < 2 && S::IN_PLACE && matches!(self.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential)
+        {
+            // There is nothing to decide, and what deciding costs would be noticed.
+            self.metrics.add(Counter::sequential_batches, 1);
+            return update_in_place(app, state, batch);
+        }
         let plan = match self.mode {
             ExecutionMode::Speculate if self.consent.forwarding => {
                 self.governor.plan_by(Way::Forwarding, len)
@@ -118,20 +131,19 @@ where
             ExecutionMode::Adaptive => self.governor.plan(len),
         };
         let start = plan.timed.then(Instant::now);
-        let (replies, counts) = match plan.way {
-            Way::Sequential => {
-                self.metrics.add(Counter::sequential_batches, 1);
-                if S::IN_PLACE {
-                    (update_in_place(app, state, batch)?, Counts::default())
-                } else {
-                    self.run(app, state, &batch, plan, aside)?
-                }
-            }
-            Way::OneMoment | Way::Forwarding => self.run(app, state, &batch, plan, aside)?,
-            Way::ByHints => {
-                self.metrics.add(Counter::hinted_batches, 1);
-                self.run(app, state, &batch, plan, aside)?
-            }
+        let counter = match plan.way {
+            Way::Sequential => Some(Counter::sequential_batches),
+            Way::OneMoment => None,
+            Way::Forwarding => Some(Counter::forwarding_batches),
+            Way::ByHints => Some(Counter::hinted_batches),
+        };
+        if let Some(counter) = counter {
+            self.metrics.add(counter, 1);
+        }
+        let (replies, counts) = if plan.way == Way::Sequential && S::IN_PLACE {
+            (update_in_place(app, state, batch)?, Counts::default())
+        } else {
+            self.run(app, state, &batch, plan, aside, |_| Ok(Fate::Commit))?
         };
         if let Some(start) = start {
             self.governor.record(len, plan.way, start.elapsed(), counts);
@@ -194,8 +206,8 @@ where
     A: ScalableApp<S>,
     S: CRUDState + Sync + 'static,
 {
-    /// Executes a batch through units, and commits it: on all threads, or, if the plan is sequential, each operation at its
-    /// turn on this thread.
+    /// Executes a batch through units: on all threads, or, if the plan is sequential, each operation at its turn on this
+    /// thread. Then commits it, unless `fate` says something else.
     fn run(
         &mut self,
         app: &A,
@@ -203,6 +215,7 @@ where
         batch: &UpdateBatch<Request<A, S>>,
         plan: Plan,
         aside: Aside<'_, S>,
+        fate: impl FnOnce(&Tail<'_, Reply<A, S>>) -> Result<Fate, Failure>,
     ) -> Result<Run<Reply<A, S>>, Failure> {
         let (seq, len) = (batch.sequence_number(), batch.len());
         let in_chunks = matches!(plan.way, Way::OneMoment | Way::Forwarding);
@@ -212,8 +225,11 @@ where
             memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, chunk), |_| Line::default());
         let forwards = self.consent.forwarding && matches!(plan.way, Way::Forwarding | Way::ByHints);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, forwards);
+        let mut planner = std::mem::take(&mut self.planner);
         let dependencies = (plan.way == Way::ByHints)
-            .then(|| self.planner.plan::<A, S>(app, batch.updates(), &self.fingerprints));
+            .then(|| planned::<A, S>(&mut planner, app, batch, &self.fingerprints))
+            .flatten();
+        let planner_is_sound = dependencies.is_some() || plan.way != Way::ByHints;
         let run = BatchRun {
             app,
             updates: batch.updates(),
@@ -227,22 +243,27 @@ where
             lent,
             queue: self.pool.queue(),
             dependencies,
-            spread: Spread { chunk, window: self.window, again: plan.again },
+            spread: Spread { chunk, window: self.window, again: plan.again, measured: plan.measured },
+            worked: AtomicU64::new(0),
             aside: Mutex::new(aside),
         };
-        let ran = match plan.way {
-            Way::OneMoment | Way::Forwarding => {
-                self.pool.run((0..len).step_by(chunk), &|thread| run.work(thread))
-            }
-            Way::ByHints => self.pool.run(std::iter::empty(), &|thread| run.work(thread)),
-            // Unwind safety: as in the gate; the batch is dropped whole.
-            Way::Sequential => catch_unwind(AssertUnwindSafe(|| run.walk_alone())),
-        };
-        let Tail { overlay, replies, counts, .. } = settle(seq, run.retirement.into_tail(), ran)?;
+        let ran = carry_out(&mut self.pool, &run, plan.way);
+        // Relaxed: all threads have left.
+        let worked = Duration::from_nanos(run.worked.load(Ordering::Relaxed));
+        let tail = settle(seq, run.retirement.into_tail(), ran)?;
+        let fate = fate(&tail)?;
+        let Tail { overlay, replies, counts, .. } = tail;
+        let counts = Counts { worked, ..counts };
+        if fate == Fate::Drop {
+            return Ok((replies, counts));
+        }
         // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
         catch_unwind(AssertUnwindSafe(|| commit(overlay, state, seq, &mut self.pool)))
             .map_err(|panic| Failure::CommitPanicked { batch: seq, message: panic_message(&*panic) })?
             .map_err(|source| Failure::CommitRefused { batch: seq, source: Arc::new(source) })?;
+        if planner_is_sound {
+            self.planner = planner;
+        }
         self.metrics.add(Counter::speculations, counts.speculations);
         self.metrics.add(Counter::accepted, counts.accepted);
         self.metrics.add(Counter::replays, counts.replays);
@@ -250,6 +271,38 @@ where
         self.metrics.add(Counter::reruns, counts.reruns);
         Ok((replies, counts))
     }
+}
+
+/// Who waits for whom, by the application's hints; `None` if they panic: hints change no result, and neither does it that
+/// there are none. The planner is not to be used again then.
+fn planned<'p, A: ScalableApp<S>, S: CRUDState>(
+    planner: &'p mut Planner,
+    app: &A,
+    batch: &UpdateBatch<Request<A, S>>,
+    fingerprints: &Fingerprints,
+) -> Option<Dependencies<'p>> {
+    let plan = move || {
+        let planner = planner;
+        planner.plan::<A, S>(app, batch.updates(), fingerprints)
+    };
+    // Unwind safety: the caller drops the planner.
+    catch_unwind(AssertUnwindSafe(plan))
+        .inspect_err(|_| tracing::warn!(batch = %batch.sequence_number(), "hints panicked; running without"))
+        .ok()
+}
+
+/// Runs all units: by hints if there are any, in chunks otherwise, or each at its turn on this thread.
+fn carry_out<A, S>(pool: &mut Pool, run: &BatchRun<'_, '_, A, S>, way: Way) -> Result<(), Payload>
+where
+    A: ScalableApp<S>,
+    S: CRUDState + Sync,
+{
+    if way == Way::Sequential {
+        // Unwind safety: as in the gate; the batch is dropped whole.
+        return catch_unwind(AssertUnwindSafe(|| run.walk_alone()));
+    }
+    let chunks = if run.dependencies.is_none() { run.updates.len() } else { 0 };
+    pool.run((0..chunks).step_by(run.spread.chunk), &|thread| run.work(thread))
 }
 
 /// What a batch's end means: the tail if all units are retired, the failure otherwise.
@@ -266,6 +319,10 @@ fn settle<'b, R>(
             message: fault.message,
             poisoned: false,
         }),
+        (_, Err(panic)) if panic.is::<MergePanicked>() => {
+            let message = panic_message(&*panic);
+            Err(Failure::OperationPanicked { batch: seq, position: None, message, poisoned: false })
+        }
         (_, Err(panic)) => Err(internal(panic_message(&*panic))),
         (Some(tail), Ok(())) => Ok(tail),
         (None, Ok(())) => Err(internal(Arc::from("a unit was left unretired"))),

@@ -213,6 +213,7 @@ fn check_engine(mut engine: Speculative<Steps, Map>, seed: u64, keys: u64, work:
         replays: counters.replays,
         collisions: counters.collisions,
         reruns: counters.reruns,
+        worked: Duration::ZERO,
     }
 }
 

@@ -1,0 +1,17 @@
+//! A vector that threads turn into another: `raw/exchange.rs`.
+//!
+//! Property: every item is exchanged once, and its result is where the item was.
+
+use atlas_smr_execution::internals::raw::exchange::Exchange;
+
+use crate::harness::{Part, run_model, scope};
+
+#[test]
+fn every_item_once() {
+    run_model("exchange::every_item_once", 5, &[], |_| {
+        let exchange = Exchange::new(vec![1u64, 2, 3], 1);
+        let other: Part<'_> = Box::new(|| exchange.work(|n| n * 10));
+        scope(vec![other], || exchange.work(|n| n * 10));
+        assert_eq!(exchange.finish(), Some(vec![10, 20, 30]));
+    });
+}

@@ -1,0 +1,6 @@
+//! Other ways to do the same, to be compared with.
+
+mod phased;
+pub mod view;
+
+pub use phased::execute as phased;

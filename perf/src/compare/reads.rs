@@ -1,0 +1,163 @@
+//! Unordered reads: the loop over `Application::unordered_execution`, the engine, and rayon, all on one state.
+
+use std::sync::Arc;
+
+use atlas_smr_execution::app::Application;
+use atlas_smr_execution::batch::{UnorderedBatch, Update, UpdateBatch};
+use atlas_smr_execution::error::Failure;
+use atlas_smr_execution::executor::engines::{Engine, Speculative};
+use atlas_smr_execution::metrics::Metrics;
+use atlas_smr_execution::reply::{BatchReplies, UpdateReply};
+use atlas_smr_execution::state::ShardedState;
+use rayon::prelude::*;
+use workloads::{Kv, KvLogic, KvMix, KvRequest, Plan, Service, Workload};
+
+use super::row::Measured;
+use crate::bench::{Bench, Setup, rounds};
+use crate::error::PerfError;
+use crate::load::Load;
+use crate::sample::{Sample, group_of, sample};
+use crate::stats::{Spread, median};
+
+type App = Service<KvLogic>;
+type Reads = UpdateBatch<KvRequest>;
+
+/// A way to use rayon.
+#[derive(Clone, Copy)]
+struct Way {
+    /// The batches arrive on one of rayon's own threads, which then need not be woken; not on an executor's.
+    inside: bool,
+    /// In a few chunks per thread, and not as rayon splits the work by itself.
+    chunks: bool,
+}
+
+/// All of them. The best counts.
+const WAYS: [Way; 4] = [
+    Way { inside: false, chunks: false },
+    Way { inside: false, chunks: true },
+    Way { inside: true, chunks: false },
+    Way { inside: true, chunks: true },
+];
+/// The loop, the engine, and rayon's ways.
+const READERS: usize = 2 + WAYS.len();
+
+/// The readers, in the order of a round's samples.
+struct Readers<'a> {
+    app: App,
+    engine: Speculative<App, ShardedState>,
+    state: &'a ShardedState,
+    rayon: &'a rayon::ThreadPool,
+    chunk: usize,
+    rounds: usize,
+    equal: bool,
+}
+
+/// Measures batches of `batch` reads; against the loop, or against the better way of rayon.
+pub fn measure(bench: &mut Bench, batch: usize, against_rayon: bool) -> Result<Measured, PerfError> {
+    let workload = Kv::new(KvMix::Update);
+    let load = Load::Kv(workload);
+    let states = bench.states.take(&load, &workload, 2)?;
+    let Bench { effort, threads, probe, rayon, .. } = &*bench;
+    let config = Setup::ADAPTIVE.config(*threads);
+    let report = config.validate()?;
+    let mut engine =
+        <Speculative<_, _> as Engine<App, ShardedState>>::new(&config, &report, Arc::new(Metrics::new()))?;
+    Engine::<App, ShardedState>::enter(&mut engine);
+    let chunk = batch.div_ceil(4 * threads);
+    let mut readers =
+        Readers { app: workload.app(), engine, state: &states[0], rayon, chunk, rounds: 0, equal: true };
+    let mut source = workload.batches(Plan { seed: 2, batch, operations: u64::MAX / 2 });
+    let some = (20_000 / batch).max(4);
+    let mut time = std::time::Duration::ZERO;
+    for _ in 0..3 {
+        let warm = readers.round(&source.by_ref().take(some).collect::<Vec<_>>(), 1)?;
+        time = warm[0].elapsed * batch as u32 / warm[0].operations.max(1) as u32;
+    }
+    let group = group_of(time);
+    let count = (effort.sample.as_nanos() / time.as_nanos().max(1)) as usize;
+    let count = count.min(200_000 / batch).max(effort.batches);
+    let samples = rounds(effort, probe, || {
+        let batches: Vec<_> = source.by_ref().take(count + group).collect();
+        readers.round(&batches, group)
+    })?;
+    let equal = readers.equal;
+    bench.states.bring_back(&load, states);
+    Ok(summary(&samples, against_rayon, equal))
+}
+
+fn summary(samples: &[(Vec<Sample>, bool)], against_rayon: bool, equal: bool) -> Measured {
+    let seconds = |samples: &[Sample], reader: usize| samples[reader].elapsed.as_secs_f64();
+    let best = |samples: &[Sample], of: fn(&Way) -> bool| {
+        let ways = (0..WAYS.len()).filter(|way| of(&WAYS[*way]));
+        ways.map(|way| seconds(samples, 2 + way)).fold(f64::MAX, f64::min)
+    };
+    let spread = |of: &dyn Fn(&[Sample]) -> f64| {
+        Spread::of(&samples.iter().map(|(samples, good)| (of(samples), *good)).collect::<Vec<_>>())
+    };
+    let mut measured = if against_rayon {
+        Measured::new(spread(&|samples| best(samples, |_| true) / seconds(samples, 1)))
+    } else {
+        Measured::new(spread(&|samples| seconds(samples, 0) / seconds(samples, 1)))
+    };
+    if !against_rayon {
+        let rayon = |of: fn(&Way) -> bool| spread(&|samples| seconds(samples, 0) / best(samples, of)).median;
+        measured.baselines.insert("rayon", rayon(|_| true));
+        measured.baselines.insert("rayon, called from outside", rayon(|way| !way.inside));
+    }
+    measured.equal = equal;
+    measured.sequential_ns = Some(median(samples.iter().map(|(samples, _)| samples[0].ns_per_operation())));
+    measured
+}
+
+impl Readers<'_> {
+    fn round(&mut self, batches: &[Reads], group: usize) -> Result<Vec<Sample>, PerfError> {
+        let mut samples = vec![None; READERS];
+        for turn in 0..READERS {
+            // Another one begins each time.
+            let reader = (turn + self.rounds) % READERS;
+            samples[reader] = Some(self.read(reader, batches.to_vec(), group)?);
+        }
+        self.rounds += 1;
+        let samples: Vec<Sample> = samples.into_iter().flatten().collect();
+        self.equal &= samples.windows(2).all(|pair| pair[0].replies == pair[1].replies);
+        Ok(samples)
+    }
+
+    fn read(&mut self, reader: usize, batches: Vec<Reads>, group: usize) -> Result<Sample, Failure> {
+        let Readers { app, engine, rayon, chunk, .. } = self;
+        let state = self.state;
+        match reader {
+            0 => sample(batches, group, |batch| Ok(plain_reads(app, state, batch))),
+            1 => sample(batches, group, |batch| {
+                engine.execute_unordered(app, state, UnorderedBatch::from_requests(batch.into_updates()))
+            }),
+            way => {
+                let Way { inside, chunks } = WAYS[way - 2];
+                let least = if chunks { *chunk } else { 1 };
+                let one = |request: &Update<KvRequest>| {
+                    let answer = app.unordered_execution(state, *request.operation());
+                    UpdateReply::to_request(request, answer)
+                };
+                let answer = |batch: Reads| -> BatchReplies<u64> {
+                    let replies = batch.updates().par_iter().with_min_len(least).map(one);
+                    replies.collect::<Vec<_>>().into()
+                };
+                if inside {
+                    rayon.install(|| sample(batches, group, |batch| Ok(answer(batch))))
+                } else {
+                    sample(batches, group, |batch| Ok(rayon.install(|| answer(batch))))
+                }
+            }
+        }
+    }
+}
+
+/// The loop: one request after the other, the replies in a vector.
+fn plain_reads(app: &App, state: &ShardedState, batch: Reads) -> BatchReplies<u64> {
+    let mut replies = Vec::with_capacity(batch.len());
+    for request in batch.into_updates() {
+        let (from, session, id, request) = request.into_inner();
+        replies.push(UpdateReply::new(from, session, id, app.unordered_execution(state, request)));
+    }
+    replies.into()
+}

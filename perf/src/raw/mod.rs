@@ -1,0 +1,4 @@
+//! The only folder of this program with unsafe code.
+#![allow(unsafe_code)]
+
+pub mod counting;

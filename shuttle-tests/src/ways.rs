@@ -68,5 +68,5 @@ fn as_the_engine_chooses() {
     const MARKS: &[&str] = &["a replay", "a sequential batch", "a batch by hints"];
     let mode = ExecutionMode::Adaptive;
     let model = Model { mode, forwarding: true, again: true, batches: 300, operations: 3, ..Model::PLAIN };
-    explore("ways::as_the_engine_chooses", 5_000, MARKS, move |marks| model.run(marks));
+    explore("ways::as_the_engine_chooses", 3_000, MARKS, move |marks| model.run(marks));
 }

@@ -27,7 +27,7 @@ use atlas_smr_execution::reply::ReplicaReplier;
 use atlas_smr_execution::state::{CRUDState, MonolithicState, ShardedState};
 use common::disk::Disk;
 use common::rig::{self, Collector, Rig, check};
-use common::{assert_table, batch, wait_until, within};
+use common::{assert_document, assert_table, batch, wait_until, within};
 use workloads::Service;
 use workloads::program::{Program, ProgramLogic};
 
@@ -249,4 +249,9 @@ fn a_good_application_does_not_notice<R: Rig>() {
 #[test]
 fn the_table_is_complete() {
     assert_table("checking.rs", 7);
+}
+
+#[test]
+fn the_document_is_complete() {
+    assert_document("determinism.md", 21);
 }

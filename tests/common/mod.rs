@@ -66,8 +66,9 @@ fn assert_rows(file: &str, mark: &str, rows: usize) {
         let (_, test) = row.trim_end_matches(" |").rsplit_once(" | ").expect("two columns");
         let (file, name) = test.trim_matches('`').split_once("::").expect("a file and a test");
         let text = read(&format!("tests/{file}"));
-        let alone = text.contains(&format!("#[test]\nfn {name}()"))
-            || text.contains(&format!("#[test]\n    fn {name}()"));
+        let alone = ["", "    ", "        "]
+            .iter()
+            .any(|margin| text.contains(&format!("#[test]\n{margin}fn {name}(")));
         // In the list of the macro `on`, and with a parameter for the executor.
         let on_all = text.contains(&format!("    {name},\n")) && text.contains(&format!("\nfn {name}<"));
         assert!(alone || on_all, "{file} has no test `{name}`");

@@ -65,8 +65,8 @@ pub struct Watch {
     every: Duration,
     next: Duration,
     samples: Vec<Sample>,
-    /// The most memory of each cycle of segments.
-    peaks: Vec<f64>,
+    /// The least memory after any segment of each cycle. What is needed for a while comes and goes; what is lost stays.
+    floors: Vec<f64>,
     show: fn(&str),
 }
 
@@ -77,7 +77,7 @@ impl Watch {
             every,
             next: Duration::ZERO,
             samples: Vec::new(),
-            peaks: Vec::new(),
+            floors: Vec::new(),
             show,
         }
     }
@@ -90,8 +90,8 @@ impl Watch {
     pub fn look(&mut self, operations: u64, segments: u64) {
         let (elapsed, rss_mib) = (self.elapsed(), rss_mib());
         let cycle = (segments.saturating_sub(1) / CYCLE) as usize;
-        self.peaks.resize(cycle + 1, 0.0);
-        self.peaks[cycle] = self.peaks[cycle].max(rss_mib.unwrap_or(0.0));
+        self.floors.resize(cycle + 1, f64::INFINITY);
+        self.floors[cycle] = self.floors[cycle].min(rss_mib.unwrap_or(0.0));
         if elapsed >= self.next {
             self.next = elapsed + self.every;
             self.sample(Sample { seconds: elapsed.as_secs_f64(), operations, rss_mib });
@@ -110,19 +110,23 @@ impl Watch {
         let seconds = self.elapsed().as_secs_f64();
         self.sample(Sample { seconds, operations, rss_mib: rss_mib() });
         let known = self.samples.iter().all(|sample| sample.rss_mib.is_some());
-        let flat = if known { is_flat(&self.peaks) } else { None };
+        let flat = if known { is_flat(&self.floors) } else { None };
         let equal = difference.is_none();
         Report { seed, operations, seconds, deeds, samples: self.samples, flat, equal, difference }
     }
 }
 
-/// Did memory grow? The first cycle of segments fills what is reused later. Of the others, the second half is held against
-/// the first.
-fn is_flat(peaks: &[f64]) -> Option<bool> {
-    let (_, peaks) = peaks.split_first().filter(|(_, peaks)| peaks.len() >= 4)?;
-    let (first, second) = peaks.split_at(peaks.len() / 2);
-    let highest = |peaks: &[f64]| peaks.iter().copied().fold(0.0, f64::max);
-    Some(highest(second) <= highest(first) * (1.0 + SHARE) + ROOM)
+/// Did memory grow? The first cycle of segments fills what is reused later. Of the others, the second half's median is held
+/// against the first half's.
+fn is_flat(floors: &[f64]) -> Option<bool> {
+    let (_, floors) = floors.split_first().filter(|(_, floors)| floors.len() >= 6)?;
+    let (first, second) = floors.split_at(floors.len() / 2);
+    let median = |floors: &[f64]| {
+        let mut floors = floors.to_vec();
+        floors.sort_by(f64::total_cmp);
+        floors[floors.len() / 2]
+    };
+    Some(median(second) <= median(first) * (1.0 + SHARE) + ROOM)
 }
 
 /// Memory of this process, in mebibytes.
@@ -185,13 +189,18 @@ mod tests {
 
     #[test]
     fn growth_is_told_from_noise() {
-        assert_eq!(is_flat(&[100.0; 4]), None, "too short");
-        assert_eq!(is_flat(&[10.0, 100.0, 90.0, 102.0, 98.0]), Some(true));
-        assert_eq!(is_flat(&[10.0, 100.0, 110.0, 140.0, 170.0]), Some(false));
+        assert_eq!(is_flat(&[100.0; 6]), None, "too short");
+        assert_eq!(is_flat(&[10.0, 100.0, 90.0, 102.0, 98.0, 110.0, 90.0]), Some(true));
+        assert_eq!(is_flat(&[10.0, 100.0, 110.0, 120.0, 140.0, 150.0, 160.0]), Some(false));
         assert_eq!(
-            is_flat(&[900.0, 100.0, 110.0, 105.0, 100.0]),
+            is_flat(&[10.0, 100.0, 100.0, 100.0, 100.0, 900.0, 100.0]),
             Some(true),
-            "the first cycle does not count"
+            "once is no growth"
+        );
+        assert_eq!(
+            is_flat(&[900.0, 100.0, 110.0, 105.0, 100.0, 101.0, 99.0]),
+            Some(true),
+            "nor is the start"
         );
     }
 }

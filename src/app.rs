@@ -9,7 +9,8 @@ use crate::state::CRUDState;
 pub trait ApplicationData {
     /// A client's request. Speculation may run one request more than once, hence `Clone` and `Sync`.
     type Request: Clone + Send + Sync + 'static;
-    /// The service's answer.
+    /// The service's answer. Replies of units that ran ahead of their turn in vain are dropped, so dropping one must have no
+    /// effect, and must not panic.
     type Reply: Send + 'static;
 
     /// Are these the same reply? For the [checking mode](crate::executor::ExecutorConfig::check_every) only, which compares

@@ -183,7 +183,7 @@ impl Metrics {
         metrics::counter!(Counter::NAMES[counter as usize]).increment(n);
     }
 
-    fn get(&self, counter: Counter) -> u64 {
+    pub(crate) fn get(&self, counter: Counter) -> u64 {
         // Relaxed: as above.
         self.counters[counter as usize].load(Ordering::Relaxed)
     }

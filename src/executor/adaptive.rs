@@ -106,7 +106,6 @@ struct Burst {
     way: Way,
     /// A short first run is not counted.
     warm: bool,
-    total_ns: f64,
     /// Of the runs that count.
     runs: u32,
     counted_ns: f64,
@@ -118,11 +117,10 @@ struct Burst {
 impl Burst {
     fn begin(way: Way) -> Burst {
         let slowest = (0.0, 1.0);
-        Burst { way, warm: false, total_ns: 0.0, runs: 0, counted_ns: 0.0, operations: 0.0, slowest }
+        Burst { way, warm: false, runs: 0, counted_ns: 0.0, operations: 0.0, slowest }
     }
 
     fn add(&mut self, took_ns: f64, operations: f64) {
-        self.total_ns += took_ns;
         if self.warm || took_ns >= BURST_NS {
             self.runs += 1;
             self.counted_ns += took_ns;
@@ -320,7 +318,7 @@ impl Class {
     fn amount(&self, len: usize, way: Way, took_ns: f64, worked_ns: f64) -> Option<f64> {
         match (self.long, way) {
             (false, _) => Some(len as f64),
-            (true, Way::Sequential) => Some(took_ns),
+            (true, Way::Sequential) => (took_ns > 0.0).then_some(took_ns),
             (true, _) => (worked_ns > 0.0).then_some(worked_ns),
         }
     }
@@ -367,7 +365,9 @@ impl Class {
         let untried = |&way: &Way| self.is_worth_a_try(way, consent) && self.cost[way as usize].0.is_none();
         // Each way gets its first burst at once.
         let pause = if Way::ALL.iter().any(untried) { 0.0 } else { self.pause };
-        self.until_burst_ns = pause * burst.total_ns.max(BURST_NS);
+        // Without what its slowest run took more than others.
+        let typical_ns = cost * burst.operations;
+        self.until_burst_ns = pause * typical_ns.max(BURST_NS);
     }
 }
 

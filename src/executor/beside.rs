@@ -26,6 +26,10 @@ use crate::reply::RequestType;
 /// the queue is what bounds work.
 const DEFERRED: usize = 64;
 
+/// How many requests may be taken beside a batch, besides those that waited when it began. Whoever asks without a pause must
+/// not keep the batch from its end.
+pub(super) const BESIDE: usize = 64;
+
 /// What the executor's thread needs for it, borrowed for the time of one batch.
 pub(super) struct Beside<'e, A: Application<S>, S> {
     pub(super) app: &'e A,
@@ -35,6 +39,8 @@ pub(super) struct Beside<'e, A: Application<S>, S> {
     pub(super) life: &'e Life,
     /// The batch.
     pub(super) seq: SeqNo,
+    /// How many requests may still be taken beside this batch.
+    pub(super) left: usize,
     /// What ended the executor, and the batch with it, before its commit.
     pub(super) failure: Option<Failure>,
 }
@@ -44,7 +50,8 @@ impl<A: Application<S>, S> Beside<'_, A, S> {
     /// the batch, so it must not be committed either.
     pub(super) fn look(&mut self, state: &S) {
         let room = self.work.inner.capacity().map_or(DEFERRED, |capacity| capacity.min(DEFERRED));
-        while self.deferred.len() < room {
+        while self.deferred.len() < room && self.left > 0 {
+            self.left -= 1;
             match self.work.inner.try_recv() {
                 Ok(ExecutionRequest::ExecuteUnordered(batch)) => {
                     if let Err(failure) = self.answer(state, batch) {

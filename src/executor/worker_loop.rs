@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crossbeam::channel::{Sender, TryRecvError, select};
 
-use super::beside::Beside;
+use super::beside::{BESIDE, Beside};
 use super::channel::{ChannelSyncRx, Life};
 use super::checkpoint::Checkpoints;
 use super::engine::Engine;
@@ -168,7 +168,9 @@ where
         self.current = seq;
         let start = Instant::now();
         let Executor { engine, app, state, work, deferred, replies, life, .. } = self;
-        let mut beside = Beside { app, work, deferred, replies, life, seq, failure: None };
+        // What is replayed was answered before; nobody should see the state without all of it.
+        let left = if decided.is_some() { work.inner.len() + BESIDE } else { 0 };
+        let mut beside = Beside { app, work, deferred, replies, life, seq, left, failure: None };
         let executed = engine.execute(app, state, batch, &mut |state| beside.look(state));
         if let Some(failure) = beside.failure {
             return Err(failure);

@@ -31,6 +31,8 @@ impl<T, R> Exchange<T, R> {
     /// If `chunk` is zero.
     pub fn new(items: Vec<T>, chunk: usize) -> Self {
         assert!(chunk > 0, "a chunk holds at least one item");
+        // No more than there are, so that the count of items taken cannot come around.
+        let chunk = chunk.min(items.len().max(1));
         let results = (0..items.len()).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
         let items = items.into_iter().map(|item| UnsafeCell::new(MaybeUninit::new(item))).collect();
         Exchange { items, results, chunk, next: AtomicUsize::new(0), exchanged: AtomicUsize::new(0) }

@@ -230,7 +230,11 @@ impl WorkerKey {
             let job = unsafe { &*raw };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(self.index))) {
                 let mut panic = self.gate.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                panic.get_or_insert(payload);
+                match &*panic {
+                    None => *panic = Some(payload),
+                    // Dropping it may panic again, and this worker has yet to leave.
+                    Some(_) => std::mem::forget(payload),
+                }
             }
         }
         // Step 4. Release: what this worker did happens before the owner's step 6 (or 5).

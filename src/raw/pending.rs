@@ -27,7 +27,7 @@ impl<T> Default for Link<T> {
     }
 }
 
-/// An item that carries its link.
+/// An item that carries its link: always the same one, which no other item returns.
 pub trait Linked: Sized {
     /// The link.
     fn link(&self) -> &Link<Self>;
@@ -46,7 +46,8 @@ impl<T> Default for Head<T> {
 /// The index of one batch. A handle: copies share the buckets.
 pub struct Pending<'b, T> {
     heads: &'b [Head<T>],
-    _items: PhantomData<&'b T>,
+    /// Invariant in `'b`: items go in for `'b` and come out for `'b`.
+    _items: PhantomData<fn(&'b T) -> &'b T>,
 }
 
 // SAFETY: a handle reaches atomics, and hands out `&'b T`, which another thread put in (hence `T: Sync`).
@@ -70,6 +71,8 @@ impl<'b, T: Linked> Pending<'b, T> {
     /// If their number is not a power of two.
     pub fn new(heads: &'b mut [Head<T>]) -> Self {
         assert!(heads.len().is_power_of_two(), "a bucket is chosen by the bits of a fingerprint");
+        // What an earlier index left there is no item of this one.
+        heads.fill_with(Head::default);
         Pending { heads, _items: PhantomData }
     }
 

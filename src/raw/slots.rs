@@ -27,6 +27,9 @@ impl<T> Default for Line<T> {
     }
 }
 
+/// What results are to the borrow checker: moved, and for exactly `'a`.
+type Results<'a, T> = (&'a mut T, fn(&'a ()) -> &'a ());
+
 /// The words of a batch's positions.
 ///
 /// Positions that a thread takes together share a line, and up to eight, no others do.
@@ -35,7 +38,8 @@ pub struct Slots<'a, T> {
     len: usize,
     /// Logarithm of the number of positions on a line.
     shift: u32,
-    _results: PhantomData<&'a mut T>,
+    /// Invariant in `'a`: results go in for `'a` and come out for `'a`.
+    _results: PhantomData<Results<'a, T>>,
 }
 
 // SAFETY: a slot moves a `&'a mut T` from one thread to another, which `T: Send` allows; nothing is shared.
@@ -54,7 +58,7 @@ pub enum Found<'s, 'a, T> {
 /// The right to finish one position. Not `Clone`.
 pub struct Claim<'s, 'a, T> {
     word: &'s AtomicPtr<T>,
-    _results: PhantomData<&'a mut T>,
+    _results: PhantomData<Results<'a, T>>,
 }
 
 /// The address that stands for CLAIMED; no result lies there.
@@ -80,6 +84,8 @@ impl<'a, T> Slots<'a, T> {
     pub fn new(lines: &'a mut [Line<T>], len: usize, chunk: usize) -> Self {
         assert!(align_of::<T>() > 1, "address 1 must not be a result's");
         assert!(lines.len() >= Self::lines(len, chunk), "a word for each position");
+        // What an earlier batch left there is no result of this one.
+        lines.fill_with(Line::default);
         Slots { lines, len, shift: shift(chunk), _results: PhantomData }
     }
 

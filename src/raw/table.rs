@@ -42,7 +42,8 @@ impl Slots {
     /// The slot of `tag`, or the empty one where it would go, and whether it was found.
     #[inline]
     fn probe(&self, fingerprint: u64, tag: u64) -> (usize, bool) {
-        let mut index = fingerprint as usize & self.mask;
+        // From the bits that are in the tag: fingerprints that share a tag share a slot, in every table.
+        let mut index = (fingerprint >> EPOCH_BITS) as usize & self.mask;
         loop {
             // Acquire: pairs with the Release store of the tag, so that the entry stored before it is visible.
             let seen = self.slots[index].tag.load(Ordering::Acquire);
@@ -84,7 +85,8 @@ pub struct Writer<'b, T> {
     current: &'b AtomicPtr<Slots>,
     epoch: u64,
     used: usize,
-    _entries: PhantomData<&'b T>,
+    /// Invariant in `'b`: entries go in for `'b` and come out for `'b`.
+    _entries: PhantomData<fn(&'b T) -> &'b T>,
 }
 
 // SAFETY: a writer reaches atomics and owned boxes, and hands out `&T` (hence `T: Sync`).
@@ -134,9 +136,10 @@ impl Table {
         // nobody else reaches it.
         let slots = unsafe { &mut *newest };
         let table = if slots.slots.len() < wanted {
+            let larger = Slots::boxed(wanted);
             // SAFETY: as for the older ones.
             drop(unsafe { Box::from_raw(newest) });
-            Slots::boxed(wanted)
+            larger
         } else {
             slots.mask = wanted - 1;
             newest

@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::error::{MergePanicked, panic_message};
 
-/// A merge operator of the user's own. It must be associative and commutative; [`check_merge_laws`] tests that.
+/// A merge operator of the user's own. It must be associative and commutative ([`check_merge_laws`] tests that), and total:
+/// one that panics stops an executor, but where a later operation overwrites the key, only some executors need to call it.
 pub trait Merge: Send + Sync {
     /// Appends the combination of `a` and `b` to the empty `out`.
     fn combine(&self, a: &[u8], b: &[u8], out: &mut Vec<u8>);

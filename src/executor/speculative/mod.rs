@@ -131,6 +131,7 @@ where
             ExecutionMode::Adaptive => self.governor.plan(len),
         };
         let start = plan.timed.then(Instant::now);
+        let beside = self.metrics.get(Counter::unordered_beside);
         let counter = match plan.way {
             Way::Sequential => Some(Counter::sequential_batches),
             Way::OneMoment => None,
@@ -145,7 +146,10 @@ where
         } else {
             self.run(app, state, &batch, plan, aside, |_| Ok(Fate::Commit))?
         };
-        if let Some(start) = start {
+        // What was done beside the batch is not the batch's time.
+        if let Some(start) = start
+            && self.metrics.get(Counter::unordered_beside) == beside
+        {
             self.governor.record(len, plan.way, start.elapsed(), counts);
         }
         Ok(replies)

@@ -306,12 +306,14 @@ fn formats_are_stable() {
 #[test]
 fn commit_in_parallel_equals_commit_in_sequence() {
     let keys: Vec<[u8; 4]> = (0..3000u32).map(u32::to_le_bytes).collect();
-    let change = |(i, key): (usize, &'static [u8; 4])| Change {
-        column: ["a", "b", "", "new", "never here"][i % 5],
-        key,
-        value: (i % 5 != 4 && i % 7 > 0).then_some(&key[..i % 4]),
-    };
-    let changes: Vec<Change<'_>> = keys.leak().iter().enumerate().map(change).collect();
+    fn change((i, key): (usize, &[u8; 4])) -> Change<'_> {
+        Change {
+            column: ["a", "b", "", "new", "never here"][i % 5],
+            key,
+            value: (i % 5 != 4 && i % 7 > 0).then_some(&key[..i % 4]),
+        }
+    }
+    let changes: Vec<Change<'_>> = keys.iter().enumerate().map(change).collect();
     let mut alone = filled(256, 2000, 0);
     alone.commit(SeqNo(1), &Changes::new(&changes), &mut Solo).unwrap();
     for threads in [2, 3] {

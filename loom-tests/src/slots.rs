@@ -25,9 +25,10 @@ fn claimed_once_taken_once() {
                 taken.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let result = &mut result;
+        // Handed over by value: for as long as the slots live, not for the time of a call.
+        let mut result = Some(&mut result);
         let run = || {
-            if let Some(claim) = slots.claim(0) {
+            if let (Some(claim), Some(result)) = (slots.claim(0), result.take()) {
                 claimed.fetch_add(1, Ordering::Relaxed);
                 result.set(7);
                 claim.finish(result);

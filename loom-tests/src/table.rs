@@ -13,7 +13,7 @@ use crate::harness::{Part, Tracked, run_model, scope};
 const A: u64 = 1 << 20;
 const B: u64 = 2 << 20;
 /// One whose slot nobody else needs: what was stored there stays until it is cleared.
-const C: u64 = (3 << 20) | 1;
+const C: u64 = (3 << 20) | (1 << 16);
 
 fn store<'b>(writer: &mut Writer<'b, Tracked>, fingerprint: u64, entry: &'b Tracked) {
     let place = writer.find(fingerprint);

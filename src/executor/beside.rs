@@ -51,17 +51,17 @@ impl<A: Application<S>, S> Beside<'_, A, S> {
     pub(super) fn look(&mut self, state: &S) {
         let room = self.work.inner.capacity().map_or(DEFERRED, |capacity| capacity.min(DEFERRED));
         while self.deferred.len() < room && self.left > 0 {
+            let Ok(request) = self.work.inner.try_recv() else { return };
             self.left -= 1;
-            match self.work.inner.try_recv() {
-                Ok(ExecutionRequest::ExecuteUnordered(batch)) => {
+            match request {
+                ExecutionRequest::ExecuteUnordered(batch) => {
                     if let Err(failure) = self.answer(state, batch) {
                         self.failure = Some(failure);
                         // Not `panic!`: what there was to say is said.
                         resume_unwind(Box::new("failed beside the batch"));
                     }
                 }
-                Ok(request) => self.deferred.push_back(request),
-                Err(_) => return,
+                request => self.deferred.push_back(request),
             }
         }
     }

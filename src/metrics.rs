@@ -121,6 +121,8 @@ counters! {
     replays,
     /// How often units were run again before their turn, because what they had observed was replaced.
     reruns,
+    /// Units that were run at their turn because what another thread was still making of them would most likely be stale.
+    overtaken,
     /// Replies that the reply node refused.
     reply_errors,
     /// Checkpoints delivered, including answers to `Read`.

@@ -13,7 +13,7 @@ use atlas_smr_execution::internals::raw::gate::Payload;
 use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
 use atlas_smr_execution::internals::resolver::{self, Stamps};
-use atlas_smr_execution::internals::retire::{AtTurn, Counts, Finished, Retirement};
+use atlas_smr_execution::internals::retire::{AtTurn, Counts, Finished, Retirement, Staleness};
 use atlas_smr_execution::internals::unit::{ExecutionUnit, Fingerprints, Outcome, Surroundings};
 use atlas_smr_execution::reply::{BatchReplies, UpdateReply};
 use atlas_smr_execution::state::{CRUDState, Crew, MergeOperator, ShardedState};
@@ -105,7 +105,7 @@ impl<L: Logic> Parts<L> {
         let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, chunk), |_| Line::default());
         let slots = Slots::new(lines, len, chunk);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, false);
-        let retirement = Retirement::new(slots, overlay);
+        let retirement = Retirement::new(slots, overlay, Staleness::expected(0.0));
         let mut own = lent.take(0);
         let mut batch = Batch {
             logic: &self.logic,

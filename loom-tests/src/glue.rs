@@ -15,7 +15,7 @@ use atlas_smr_execution::internals::pool::{Queue, queue};
 use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
 use atlas_smr_execution::internals::resolver;
-use atlas_smr_execution::internals::retire::{Counts, Finished, Retirement};
+use atlas_smr_execution::internals::retire::{Counts, Finished, Retirement, Staleness};
 use atlas_smr_execution::internals::schedule::hints::Planner;
 use atlas_smr_execution::internals::schedule::{BatchRun, Spread};
 use atlas_smr_execution::internals::unit::{Fingerprints, Surroundings};
@@ -106,13 +106,22 @@ impl Oracle {
 pub struct Ops {
     oracle: Arc<Oracle>,
     one_moment: bool,
+    /// Held by every reply.
+    alive: Arc<()>,
     /// What was seen that never stood together. An assertion would be caught like any panic ahead of turn.
     torn: OnceLock<String>,
 }
 
+/// A reply, of which it is known whether it was dropped.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    sum: u64,
+    _alive: Arc<()>,
+}
+
 impl ApplicationData for Ops {
     type Request = Op;
-    type Reply = u64;
+    type Reply = Answer;
 }
 
 impl Application<Numbers> for Ops {
@@ -122,12 +131,18 @@ impl Application<Numbers> for Ops {
         Ok(Numbers::default())
     }
 
-    fn unordered_execution(&self, state: &Numbers, op: Op) -> u64 {
-        op.run(&mut state.clone())
+    fn unordered_execution(&self, state: &Numbers, op: Op) -> Answer {
+        self.reply(op.run(&mut state.clone()))
     }
 
-    fn update(&self, state: &mut Numbers, op: Op) -> u64 {
-        op.run(state)
+    fn update(&self, state: &mut Numbers, op: Op) -> Answer {
+        self.reply(op.run(state))
+    }
+}
+
+impl Ops {
+    fn reply(&self, sum: u64) -> Answer {
+        Answer { sum, _alive: Arc::clone(&self.alive) }
     }
 }
 
@@ -141,7 +156,7 @@ impl ScalableApp<Numbers> for Ops {
         op.merges.iter().for_each(|&key| hints.merges("", &[key]));
     }
 
-    fn speculatively_execute(&self, state: &mut impl CRUDState, op: Op) -> u64 {
+    fn speculatively_execute(&self, state: &mut impl CRUDState, op: Op) -> Answer {
         let answer = op.run(state);
         if self.one_moment {
             let mut moments = 0..self.oracle.states.len();
@@ -152,7 +167,7 @@ impl ScalableApp<Numbers> for Ops {
         if op.panics {
             std::panic::resume_unwind(Box::new("the operation panicked"));
         }
-        answer
+        self.reply(answer)
     }
 }
 
@@ -171,6 +186,7 @@ pub struct Setup {
     forwards: bool,
     hints: bool,
     again: bool,
+    stale: f32,
 }
 
 /// Fingerprints must not differ from one schedule to the next: loom replays schedules.
@@ -192,6 +208,7 @@ impl Setup {
             forwards: false,
             hints: false,
             again: false,
+            stale: 0.0,
         }
     }
 
@@ -210,6 +227,11 @@ impl Setup {
         Setup { again: true, ..self }
     }
 
+    /// Expects every unit to be stale at its turn.
+    pub fn expecting_collisions(self) -> Self {
+        Setup { stale: 1.0, ..self }
+    }
+
     /// Positions run ahead of retirement by at most so many, and come out of `queue`.
     pub fn on(self, queue: Queue, window: usize) -> Self {
         Setup { queue, window, ..self }
@@ -219,10 +241,16 @@ impl Setup {
     pub fn batch(&mut self, run: impl for<'b> FnOnce(&Batch<'_, 'b>, &Lent<'b>)) -> Counts {
         let len = self.updates.len();
         let oracle = Arc::new(Oracle::new(&self.state, &self.updates));
-        let app = Ops { oracle: Arc::clone(&oracle), one_moment: !self.forwards, torn: OnceLock::new() };
+        let alive = Arc::new(());
+        let app = Ops {
+            oracle: Arc::clone(&oracle),
+            one_moment: !self.forwards,
+            alive: Arc::clone(&alive),
+            torn: OnceLock::new(),
+        };
         let panics = self.updates.iter().position(|update| update.operation().panics);
         let (lent, memory) = self.arenas.lend();
-        let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, len), |_| Line::default());
+        let lines = memory.arena.fill(Slots::<Finished<'_, Answer>>::lines(len, len), |_| Line::default());
         let slots = Slots::new(lines, len, len);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, self.forwards);
         let dependencies =
@@ -237,11 +265,11 @@ impl Setup {
                 fingerprints: &FINGERPRINTS,
                 steps: u32::MAX,
             },
-            retirement: Retirement::new(slots, overlay),
+            retirement: Retirement::new(slots, overlay, Staleness::expected(self.stale)),
             lent,
             queue: self.queue.clone(),
             dependencies,
-            spread: Spread { chunk: 1, window: self.window, again: self.again, measured: false },
+            spread: Spread { chunk: 1, window: self.window, again: self.again, measured: 0 },
             worked: AtomicU64::new(0),
             aside: Mutex::new(&mut aside),
         };
@@ -262,8 +290,10 @@ impl Setup {
         );
         for (position, reply) in replies.iter().enumerate() {
             let expected = oracle.answer(self.updates[position].operation(), position);
-            assert_eq!(*reply.payload(), expected, "the reply at {position}");
+            assert_eq!(reply.payload().sum, expected, "the reply at {position}");
         }
+        // The application holds one, and so does the check itself.
+        assert_eq!(Arc::strong_count(&alive), 2 + replies.len(), "no other reply is left");
         assert_eq!(tail.counts.accepted + tail.counts.replays, tail.counts.speculations);
         if panics.is_none() {
             commit(tail.overlay, &mut self.state, SeqNo::ZERO, &mut Solo).expect("it cannot fail");

@@ -29,6 +29,7 @@ fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[us
     });
     marks.mark("a replay", counts.replays > 0);
     marks.mark("no replay", counts.replays == 0);
+    marks.mark("overtaken", counts.overtaken > 0);
 }
 
 #[test]
@@ -163,5 +164,20 @@ fn stale_units_run_again() {
         marks.mark("a replay", counts.replays > 0);
         marks.mark("no replay", counts.replays == 0);
         marks.mark("a rerun", counts.reruns > 0);
+    });
+}
+
+#[test]
+fn a_running_unit_is_overtaken() {
+    // The walker may come to the second operation while the other thread runs it. That one then starts the third, on a moment
+    // before or after the second has retired.
+    const OPS: &[Op] = &[
+        Op { reads: &[1], writes: &[1], ..Op::NONE },
+        Op { reads: &[1], writes: &[1], ..Op::NONE },
+        Op { reads: &[1], writes: &[2], ..Op::NONE },
+    ];
+    const MARKS: &[&str] = &["a replay", "no replay", "overtaken"];
+    run_model("retire::a_running_unit_is_overtaken", 3, MARKS, |marks| {
+        run_two_threads(marks, Setup::new(OPS).expecting_collisions(), &[0], &[1, 2]);
     });
 }

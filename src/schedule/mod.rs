@@ -38,8 +38,8 @@ pub struct Spread {
     pub window: usize,
     /// Idle threads run stale units again.
     pub again: bool,
-    /// Measure how long operations take.
-    pub measured: bool,
+    /// Measure how long the operations take whose position is a multiple of this; none if it is 0.
+    pub measured: usize,
 }
 
 /// What the executor's own thread does beside a batch, on the state before it.
@@ -63,8 +63,8 @@ pub struct BatchRun<'r, 'b, A: Application<S>, S> {
     pub dependencies: Option<Dependencies<'r>>,
     /// How the batch is spread.
     pub spread: Spread,
-    /// How long all operations took the first time they were run, in nanoseconds, if that is measured: about what they would
-    /// have taken one after the other.
+    /// How long all operations took the first time they were run, in nanoseconds, estimated from those measured: about what
+    /// they would have taken one after the other.
     pub worked: AtomicU64,
     /// Called by thread 0 between chunks.
     pub aside: Mutex<Aside<'r, S>>,
@@ -110,7 +110,7 @@ where
             self.help_out(&mut memory);
             self.run_stale(&mut memory);
         }
-        if self.spread.measured {
+        if self.spread.measured > 0 {
             // Relaxed: a sum, read when all threads have left.
             self.worked.fetch_add(memory.worked.get().as_nanos() as u64, Ordering::Relaxed);
         }
@@ -213,7 +213,9 @@ where
     ) -> Result<(), Payload> {
         let update = &self.updates[position];
         let Finished { outcome, reply } = finished;
-        let start = (self.spread.measured && outcome.runs == 0).then(Instant::now);
+        let measured = self.spread.measured;
+        let start =
+            (measured > 0 && position.is_multiple_of(measured) && outcome.runs == 0).then(Instant::now);
         let worked = memory.worked.get();
         let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
         // Unwind safety: of a unit that panicked only what it had observed is looked at.
@@ -221,7 +223,7 @@ where
             *reply = Some(self.app.speculatively_execute_ref(&mut unit, update.operation()));
         }));
         if let Some(start) = start {
-            memory.worked.set(worked + start.elapsed());
+            memory.worked.set(worked + start.elapsed() * measured as u32);
         }
         ran
     }

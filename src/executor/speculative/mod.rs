@@ -6,7 +6,7 @@
 //!         -> all retired, all threads gone -> commit -> replies
 //! ```
 //!
-//! Batches for which that does not pay run in place, like the sequential engine's (adaptive.rs).
+//! Batches for which that does not pay run in place, like the sequential engine's (adaptive/).
 
 mod checked;
 mod unordered;
@@ -35,7 +35,7 @@ use crate::raw::slots::{Line, Slots};
 use crate::raw::table::Table;
 use crate::reply::BatchReplies;
 use crate::resolver;
-use crate::retire::{Counts, Finished, Retirement, Tail};
+use crate::retire::{Counts, Finished, Retirement, Staleness, Tail};
 use crate::schedule::hints::{Dependencies, Planner};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
@@ -243,7 +243,11 @@ where
                 fingerprints: &self.fingerprints,
                 steps: self.steps,
             },
-            retirement: Retirement::new(Slots::new(lines, len, chunk), overlay),
+            retirement: Retirement::new(
+                Slots::new(lines, len, chunk),
+                overlay,
+                Staleness::expected(plan.stale),
+            ),
             lent,
             queue: self.pool.queue(),
             dependencies,
@@ -273,6 +277,7 @@ where
         self.metrics.add(Counter::replays, counts.replays);
         self.metrics.add(Counter::collisions, counts.collisions);
         self.metrics.add(Counter::reruns, counts.reruns);
+        self.metrics.add(Counter::overtaken, counts.overtaken);
         Ok((replies, counts))
     }
 }

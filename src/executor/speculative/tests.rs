@@ -213,6 +213,7 @@ fn check_engine(mut engine: Speculative<Steps, Map>, seed: u64, keys: u64, work:
         replays: counters.replays,
         collisions: counters.collisions,
         reruns: counters.reruns,
+        overtaken: counters.overtaken,
         worked: Duration::ZERO,
     }
 }
@@ -258,4 +259,78 @@ fn an_epoch_wrap_changes_nothing() {
         assert_eq!(engine.execute(&Steps, &mut state, batch, &mut |_| {}).expect("no failure"), expected);
         assert_eq!(state, expected_state);
     }
+}
+
+/// Its second operation does not end before it has been run a second time, unless that is at its turn.
+#[derive(Default)]
+struct Stubborn {
+    runs: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Stubborn {
+    /// False if nothing happens for a long time.
+    fn wait_for(count: &AtomicU64) -> bool {
+        let start = Instant::now();
+        while count.load(Ordering::SeqCst) == 0 && start.elapsed() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        count.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl crate::app::ApplicationData for Stubborn {
+    type Request = u8;
+    type Reply = bool;
+}
+
+impl Application<Map> for Stubborn {
+    type AppData = Stubborn;
+
+    fn initial_state() -> Result<Map, BoxError> {
+        Ok(Map::default())
+    }
+
+    fn unordered_execution(&self, _: &Map, _: u8) -> bool {
+        true
+    }
+
+    fn update(&self, _: &mut Map, _: u8) -> bool {
+        true
+    }
+}
+
+impl ScalableApp<Map> for Stubborn {
+    fn speculatively_execute(&self, _: &mut impl CRUDState, request: u8) -> bool {
+        if request == 0 {
+            // The other thread has started the second one.
+            return Self::wait_for(&self.runs);
+        }
+        if self.runs.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Self::wait_for(&self.done);
+        }
+        self.done.store(1, Ordering::SeqCst);
+        true
+    }
+}
+
+#[test]
+fn a_unit_that_is_most_likely_stale_is_not_waited_for() {
+    let config = ExecutorConfig {
+        threads: Some(2),
+        mode: ExecutionMode::Speculate,
+        chunk: Some(1),
+        ..ExecutorConfig::default()
+    };
+    let report = config.validate().expect("valid");
+    let mut engine: Speculative<Stubborn, Map> =
+        Engine::new(&config, &report, Arc::new(Metrics::new())).expect("threads");
+    engine.governor.expect_contention();
+    let mut batch = UpdateBatch::new(SeqNo(1));
+    (0..2).for_each(|id| batch.add(NodeId(0), SeqNo(1), SeqNo(id.into()), id));
+    let stubborn = Stubborn::default();
+    let replies = engine.execute(&stubborn, &mut Map::default(), batch, &mut |_| {}).expect("no failure");
+    assert!(replies.replies().iter().all(|reply| *reply.payload()), "nobody waited in vain");
+    let counters = engine.metrics.counters();
+    assert_eq!((counters.overtaken, counters.speculations, counters.accepted), (1, 1, 1));
 }

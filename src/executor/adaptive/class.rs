@@ -1,0 +1,368 @@
+//! What is known of batches of about one size.
+
+use std::time::Duration;
+
+use super::{Consent, Way};
+use crate::retire::Counts;
+
+/// Operations that a thread takes at once should be worth about this much.
+const CHUNK_NS: f64 = 4_000.0;
+/// But no more than this many, so that later ones see earlier ones' writes.
+const MAX_CHUNK: usize = 32;
+/// A batch worth less than this is over before a worker has come.
+const WORTH_SPREADING_NS: f64 = 2_500.0;
+/// Measured runs that a burst has at least.
+const MEASURED_RUNS: u32 = 3;
+/// How long a burst lasts, without its first run.
+const BURST_NS: f64 = 150_000.0;
+/// The pause after a burst, in bursts: at first, and when they have lost again and again.
+const FIRST_PAUSE: f64 = 32.0;
+/// The same where operations are measured: each burst says more there, and batches that differ may show something else.
+const FIRST_MEASURED_PAUSE: f64 = 4.0;
+const LONGEST_PAUSE: f64 = 512.0;
+/// What a burst has lost should be about this share of the time until the next one.
+const LOST: f64 = 0.01;
+/// Runs of a burst that do not count: of the first one, in which memory grows, and of the others, where the run is short.
+const FIRST_COLD: u32 = 3;
+/// From this share of a burst's time on, it ends early if it takes `HOPELESS` times as long as the way in use.
+const EARLY: f64 = 0.2;
+const HOPELESS: f64 = 1.2;
+/// Reading the clock costs some 50 ns a batch. Of batches that take less than `SHORT_NS` and run sequentially, one in
+/// `SAMPLED` is timed.
+const SHORT_NS: f64 = 20_000.0;
+const SAMPLED: u32 = 16;
+/// A batch that seems to have taken this many times as long as expected (or as a short one) counts as so much and no more:
+/// the process was stopped for a while, or its clock jumped.
+const SURPRISE: f64 = 100.0;
+/// One batch counts as at most this many times the average.
+const MOST_RISE: f64 = 2.0;
+/// From this time per operation on, operations are measured; they stop being so at half of it.
+const MEASURED_NS: f64 = 1_400.0;
+/// One measurement for so much work.
+const MEASURING_NS: f64 = 8_000.0;
+/// The other way must be this much better to be adopted.
+const BETTER: f64 = 0.98;
+/// From this share of replayed units on, it is worth a thought how to avoid them.
+const CONTENDED: f64 = 0.03;
+/// The weight of the newest measurement.
+const WEIGHT: f64 = 0.25;
+/// What is left of a measured batch's weight with the next one. Batches differ, so more of them count.
+const KEPT: f64 = 0.9;
+
+/// A running average; `None` before the first value.
+#[derive(Clone, Copy, Debug, Default)]
+struct Average(Option<f64>);
+
+impl Average {
+    fn add(&mut self, value: f64) {
+        self.0 = Some(self.0.map_or(value, |average| average + WEIGHT * (value - average)));
+    }
+}
+
+/// What batches cost lately, for what they were worth.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    took_ns: f64,
+    amount: f64,
+}
+
+impl Cost {
+    fn add(&mut self, took_ns: f64, amount: f64, kept: f64) {
+        self.took_ns = self.took_ns * kept + took_ns;
+        self.amount = self.amount * kept + amount;
+    }
+
+    fn get(self) -> Option<f64> {
+        (self.amount > 0.0).then(|| self.took_ns / self.amount)
+    }
+}
+
+/// Some runs in a row in a way that is not in use. The slowest one is left out of account: a thread that was not on its core
+/// for a while says nothing about the work.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    way: Way,
+    /// Runs that are not counted yet.
+    cold: u32,
+    /// Of the runs that count.
+    runs: u32,
+    counted_ns: f64,
+    operations: f64,
+    /// Time and operations of the slowest of them.
+    slowest: (f64, f64),
+}
+
+impl Burst {
+    fn begin(way: Way, cold: u32) -> Burst {
+        let slowest = (0.0, 1.0);
+        Burst { way, cold, runs: 0, counted_ns: 0.0, operations: 0.0, slowest }
+    }
+
+    fn add(&mut self, took_ns: f64, operations: f64) {
+        if self.cold <= 1 && took_ns >= BURST_NS {
+            self.cold = 0;
+        }
+        if self.cold > 0 {
+            self.cold -= 1;
+        } else {
+            self.runs += 1;
+            self.counted_ns += took_ns;
+            self.operations += operations;
+            if took_ns / operations > self.slowest.0 / self.slowest.1 {
+                self.slowest = (took_ns, operations);
+            }
+        }
+    }
+
+    /// Nanoseconds for an operation.
+    fn cost(&self) -> f64 {
+        let (took_ns, operations) = self.typical();
+        took_ns / operations
+    }
+
+    /// All that counts but the slowest run.
+    fn typical(&self) -> (f64, f64) {
+        (self.counted_ns - self.slowest.0, self.operations - self.slowest.1)
+    }
+
+    /// True if enough is known after at least `least` runs, or so much that it cannot become better than `in_use` nanoseconds for an operation.
+    fn is_over(&self, in_use: f64, least: u32) -> bool {
+        let hopeless = || self.counted_ns >= EARLY * BURST_NS && self.cost() > HOPELESS * in_use;
+        self.runs > 1 && (self.runs >= least && self.counted_ns >= BURST_NS || hopeless())
+    }
+}
+
+/// What is known of one size class.
+#[derive(Clone, Copy, Debug)]
+pub struct Class {
+    /// Time of an operation, on one thread.
+    operation_ns: Average,
+    /// Operations are measured whose position is a multiple of this; none if it is 0.
+    measured: usize,
+    /// What a batch costs by way: time per operation, or, where they are measured, the share of their time.
+    cost: [Cost; Way::ALL.len()],
+    /// The share of units that had to be replayed, by way.
+    replayed: [Average; Way::ALL.len()],
+    in_use: Way,
+    last_tried: Way,
+    burst: Option<Burst>,
+    until_burst_ns: f64,
+    pause: f64,
+    /// Batches until the next one that is timed, while they run sequentially.
+    until_timed: u32,
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        Class {
+            operation_ns: Average::default(),
+            measured: 0,
+            cost: Default::default(),
+            replayed: Default::default(),
+            in_use: Way::Sequential,
+            last_tried: Way::Sequential,
+            burst: None,
+            until_burst_ns: 0.0,
+            pause: 0.0,
+            until_timed: 0,
+        }
+    }
+}
+
+impl Class {
+    /// Takes all batches for contended, until measurements say otherwise.
+    #[cfg(any(test, shuttle, feature = "internals"))]
+    pub fn expect_contention(&mut self) {
+        self.replayed[Way::OneMoment as usize].add(1.0);
+    }
+
+    /// How to run a batch of `len` operations.
+    pub fn way(&mut self, len: usize, consent: Consent) -> Way {
+        let Some(per_operation) = self.operation_ns.0 else {
+            return Way::Sequential;
+        };
+        if per_operation * (len as f64) < WORTH_SPREADING_NS {
+            return Way::Sequential;
+        }
+        if self.burst.is_none()
+            && self.until_burst_ns <= 0.0
+            && let Some(way) = self.next_to_try(consent)
+        {
+            self.last_tried = way;
+            let cold = if self.cost_of(way).is_none() { FIRST_COLD } else { 1 };
+            self.burst = Some(Burst::begin(way, cold));
+        }
+        self.burst.map_or(self.in_use, |burst| burst.way)
+    }
+
+    /// Whether to time a batch that runs sequentially. If not, it counts as one of average cost.
+    pub fn times(&mut self, len: usize) -> bool {
+        let Some(cost) = self.operation_ns.0.filter(|_| self.burst.is_none()) else {
+            return true;
+        };
+        let expected = cost * len as f64;
+        if expected >= SHORT_NS || self.until_timed == 0 {
+            self.until_timed = SAMPLED;
+            return true;
+        }
+        self.until_timed -= 1;
+        self.until_burst_ns -= expected;
+        false
+    }
+
+    /// How many positions a thread should take at once.
+    pub fn chunk(&self, way: Way) -> usize {
+        let per_operation = self.operation_ns.0.unwrap_or(CHUNK_NS).max(1.0);
+        let calm = (1.0 - 4.0 * self.stale(way)).max(0.0);
+        ((CHUNK_NS / per_operation * calm).round() as usize).min(MAX_CHUNK)
+    }
+
+    /// The share of units that are stale at their turn.
+    pub fn stale(&self, way: Way) -> f64 {
+        self.replayed[way as usize].0.unwrap_or(0.0)
+    }
+
+    /// Operations are measured whose position is a multiple of this; none if it is 0.
+    pub fn measured(&self) -> usize {
+        self.measured
+    }
+
+    /// Takes in how a batch of `len` operations that ran in `way` went.
+    pub fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts, consent: Consent) {
+        let took_ns = (took.as_nanos() as f64).min(self.longest(len));
+        let worked_ns = counts.worked.as_nanos() as f64;
+        if counts.speculations > 0 {
+            self.replayed[way as usize].add(counts.replays as f64 / counts.speculations as f64);
+        }
+        self.until_burst_ns -= took_ns;
+        self.learn(len, way, took_ns, worked_ns);
+        let Some(amount) = self.amount(len, way, took_ns, worked_ns) else {
+            return;
+        };
+        let in_use = self.cost_in_use();
+        let (least, kept) = if self.measured > 0 { (MEASURED_RUNS, KEPT) } else { (1, 1.0 - WEIGHT) };
+        match &mut self.burst {
+            Some(burst) if burst.way == way => {
+                burst.add(took_ns, amount);
+                if burst.is_over(in_use, least) {
+                    let burst = *burst;
+                    self.end_burst(burst, consent);
+                }
+            }
+            _ => {
+                let cost = &mut self.cost[way as usize];
+                // A thread may not have been on its core for a while; the next batches tell.
+                let most = cost.get().map_or(f64::INFINITY, |cost| MOST_RISE * cost * amount);
+                cost.add(took_ns.min(most), amount, kept);
+                self.reconsider();
+            }
+        }
+    }
+
+    /// How long a batch of `len` operations can have taken, in nanoseconds.
+    fn longest(&self, len: usize) -> f64 {
+        self.operation_ns.0.map_or(f64::INFINITY, |ns| SURPRISE * SHORT_NS.max(ns * len as f64))
+    }
+
+    /// Takes in what a run says about the operations themselves.
+    fn learn(&mut self, len: usize, way: Way, took_ns: f64, worked_ns: f64) {
+        let taken = if way == Way::Sequential { took_ns } else { worked_ns };
+        if taken > 0.0 {
+            // A batch may be slow because the thread was not on its core; the next ones tell.
+            let most = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * MOST_RISE);
+            self.operation_ns.add((taken / len as f64).min(most));
+        }
+        let bound = if self.measured > 0 { MEASURED_NS / 2.0 } else { MEASURED_NS };
+        let long = self.operation_ns.0.filter(|&ns| ns >= bound);
+        let measured = long.map_or(0, |ns| (MEASURING_NS / ns).ceil() as usize);
+        if (measured > 0) != (self.measured > 0) {
+            // Costs are in another measure from here on.
+            (self.cost, self.burst, self.until_burst_ns) = (Default::default(), None, 0.0);
+            self.pause = 0.0;
+        }
+        self.measured = measured;
+    }
+
+    /// What a run's time is divided by to compare it with others; `None` if it was not measured.
+    fn amount(&self, len: usize, way: Way, took_ns: f64, worked_ns: f64) -> Option<f64> {
+        match (self.measured, way) {
+            (0, _) => Some(len as f64),
+            (_, Way::Sequential) => (took_ns > 0.0).then_some(took_ns),
+            _ => (worked_ns > 0.0).then_some(worked_ns),
+        }
+    }
+
+    /// What is known of a way's cost.
+    fn cost_of(&self, way: Way) -> Option<f64> {
+        match (self.measured, way) {
+            (1.., Way::Sequential) => Some(1.0),
+            _ => self.cost[way as usize].get(),
+        }
+    }
+
+    fn cost_in_use(&self) -> f64 {
+        self.cost_of(self.in_use).unwrap_or(f64::INFINITY)
+    }
+
+    /// Where operations are measured, each batch says something about the way in use that holds against all others.
+    fn reconsider(&mut self) {
+        let known = Way::ALL.iter().filter_map(|&way| Some((way, self.cost_of(way)?)));
+        let best = known.min_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some((way, cost)) = best
+            && self.measured > 0
+            && cost < self.cost_in_use() * BETTER
+        {
+            (self.in_use, self.until_burst_ns) = (way, 0.0);
+        }
+    }
+
+    /// True if many units had to be replayed that ran on one moment.
+    pub fn is_contended(&self) -> bool {
+        self.replayed[Way::OneMoment as usize].0.is_some_and(|share| share >= CONTENDED)
+    }
+
+    /// Whether to try a way now and then.
+    fn is_worth_a_try(&self, way: Way, consent: Consent) -> bool {
+        let consented = match way {
+            // What it costs is known where operations are measured.
+            Way::Sequential => self.measured == 0,
+            Way::OneMoment => true,
+            Way::Forwarding => consent.forwarding && self.is_contended(),
+            Way::ByHints => consent.hints && self.is_contended(),
+        };
+        consented && way != self.in_use
+    }
+
+    /// The way to try next, after the last one tried.
+    fn next_to_try(&self, consent: Consent) -> Option<Way> {
+        let mut others = Way::ALL.iter().cycle().skip(self.last_tried as usize + 1).take(Way::ALL.len());
+        others.find(|&&way| self.is_worth_a_try(way, consent)).copied()
+    }
+
+    /// Compares what a burst measured with the way in use.
+    fn end_burst(&mut self, burst: Burst, consent: Consent) {
+        self.burst = None;
+        let known = &mut self.cost[burst.way as usize];
+        if self.measured > 0 {
+            let (took_ns, amount) = burst.typical();
+            known.add(took_ns, amount, KEPT.powf(f64::from(burst.runs - 1)));
+        } else {
+            *known = Cost { took_ns: burst.cost(), amount: 1.0 };
+        }
+        let cost = known.get().unwrap_or(f64::INFINITY);
+        if cost < self.cost_in_use() * BETTER {
+            self.in_use = burst.way;
+            self.pause = 0.0;
+        } else {
+            let lost = cost / self.cost_in_use() - 1.0;
+            self.pause = (self.pause * 2.0).max(lost / LOST).min(LONGEST_PAUSE);
+        }
+        self.pause = self.pause.max(if self.measured > 0 { FIRST_MEASURED_PAUSE } else { FIRST_PAUSE });
+        let untried = |&way: &Way| self.is_worth_a_try(way, consent) && self.cost_of(way).is_none();
+        // Each way gets its first burst at once.
+        let pause = if Way::ALL.iter().any(untried) { 0.0 } else { self.pause };
+        // Without what its slowest run took more than others.
+        let typical_ns = burst.cost() * burst.operations;
+        self.until_burst_ns = pause * typical_ns.max(BURST_NS);
+    }
+}

@@ -1,0 +1,266 @@
+//! Which way to run a batch: sequentially or ahead of turn, and how, judged by what was faster lately.
+//!
+//! Batches are judged by size class (powers of two), because what pays at 4096 operations may cost at 16. For each class
+//! the governor keeps the time per operation of each way, uses the best one, and now and then tries another in a
+//! short burst. The first run of a burst does not count where it is short, because it pays for waking the workers. A
+//! burst is measured in time, not in operations, so that heavy operations are not tried for seconds; one that is clearly
+//! losing ends early. The pause until the next burst is the longer the more was lost, and doubles while bursts lose, so that
+//! together they cost less than one percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share
+//! of units had to be replayed without them.
+//!
+//! What is compared is time per operation, as long as operations are short. Longer ones may differ much from batch to batch,
+//! so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,
+//! and tell what the batch would have taken one after the other: what is compared is the share of that which it did take.
+//! Of one operation after the other that share is one, so that way needs no trying.
+//!
+//! The choice changes no result, so every replica makes its own.
+
+mod class;
+
+use std::time::Duration;
+
+use self::class::Class;
+use crate::retire::Counts;
+
+/// A way to run a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// One operation after the other.
+    Sequential,
+    /// Ahead of turn, in chunks, each unit on one moment.
+    OneMoment,
+    /// Ahead of turn, in chunks, each unit on the newest values, retired or not.
+    Forwarding,
+    /// Ahead of turn, each operation when the keys that it will probably touch are free; on the newest values, where that is
+    /// allowed.
+    ByHints,
+}
+
+impl Way {
+    const ALL: [Way; 4] = [Way::Sequential, Way::OneMoment, Way::Forwarding, Way::ByHints];
+}
+
+/// Which of the ways that need the application's consent it gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Consent {
+    pub(crate) forwarding: bool,
+    pub(crate) hints: bool,
+}
+
+/// How to run one batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) way: Way,
+    /// Positions that a thread takes at once.
+    pub(crate) chunk: usize,
+    /// The share of units that will probably be stale at their turn.
+    pub(crate) stale: f32,
+    /// Let idle threads run stale units again.
+    pub(crate) again: bool,
+    /// Whether the governor wants to know how long it took.
+    pub(crate) timed: bool,
+    /// It wants to know how long each operation took whose position is a multiple of this; none if it is 0.
+    pub(crate) measured: usize,
+}
+
+/// Decides for one executor.
+#[derive(Debug)]
+pub(crate) struct Governor {
+    classes: [Class; 32],
+    threads: usize,
+    consent: Consent,
+}
+
+impl Governor {
+    /// For an engine with this many threads.
+    pub(crate) fn new(threads: usize, consent: Consent) -> Self {
+        Governor { classes: [Class::default(); 32], threads, consent }
+    }
+
+    /// Takes all batches for contended, until measurements say otherwise.
+    #[cfg(any(test, shuttle, feature = "internals"))]
+    pub(crate) fn expect_contention(&mut self) {
+        self.classes.iter_mut().for_each(Class::expect_contention);
+    }
+
+    /// How to run a batch of `len` operations.
+    pub(crate) fn plan(&mut self, len: usize) -> Plan {
+        let class = &mut self.classes[size_class(len)];
+        let alone = len < 2 || self.threads < 2;
+        match if alone { Way::Sequential } else { class.way(len, self.consent) } {
+            Way::Sequential => {
+                let timed = class.times(len);
+                Plan { way: Way::Sequential, chunk: 1, stale: 0.0, again: false, timed, measured: 0 }
+            }
+            way => self.plan_by(way, len),
+        }
+    }
+
+    /// How to run a batch of `len` operations in a given way.
+    pub(crate) fn plan_by(&self, way: Way, len: usize) -> Plan {
+        let class = &self.classes[size_class(len)];
+        Plan {
+            way,
+            chunk: class.chunk(way).min(len.div_ceil(2 * self.threads)).max(1),
+            stale: class.stale(way) as f32,
+            // With two threads there is nobody to spare.
+            again: self.threads > 2 && class.is_contended(),
+            timed: true,
+            measured: class.measured(),
+        }
+    }
+
+    /// Takes in how a batch of `len` operations that ran in `way` went.
+    pub(crate) fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts) {
+        if len > 0 {
+            self.classes[size_class(len)].record(len, way, took, counts, self.consent);
+        }
+    }
+}
+
+fn size_class(len: usize) -> usize {
+    (usize::BITS - 1 - len.max(1).leading_zeros()).min(31) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a run tells of its units, if it is measured: that one after the other they take `ns` each.
+    fn measured(plan: Plan, len: usize, ns: f64) -> Counts {
+        let worked = if plan.measured > 0 { ns * len as f64 } else { 0.0 };
+        Counts { worked: Duration::from_nanos(worked as u64), ..Counts::default() }
+    }
+
+    /// Runs batches of `len` through a governor whose two ways take the given times, and returns how much longer all
+    /// took than the better way would have.
+    fn excess(len: usize, batches: usize, sequential_ns: f64, speculative_ns: f64) -> f64 {
+        let mut governor = Governor::new(2, Consent::default());
+        let mut total = 0.0;
+        for _ in 0..batches {
+            let plan = governor.plan(len);
+            let per_operation = if plan.way == Way::Sequential { sequential_ns } else { speculative_ns };
+            let took = per_operation * len as f64;
+            total += took;
+            if plan.timed {
+                let counts = measured(plan, len, sequential_ns);
+                governor.record(len, plan.way, Duration::from_nanos(took as u64), counts);
+            }
+        }
+        total / (batches as f64 * len as f64 * sequential_ns.min(speculative_ns))
+    }
+
+    #[test]
+    fn it_settles_on_the_better_way_and_probing_costs_little() {
+        for len in [16, 128, 1024, 8192] {
+            for (sequential, speculative) in
+                [(1000.0, 600.0), (1000.0, 1200.0), (300.0, 900.0), (9000.0, 5000.0)]
+            {
+                let batches = (1e9 / (len as f64 * sequential)).max(200.0) as usize;
+                let excess = excess(len, batches, sequential, speculative);
+                assert!(excess < 1.03, "{len} operations of {sequential} / {speculative} ns: {excess}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_recovers_when_the_load_changes() {
+        let mut governor = Governor::new(2, Consent::default());
+        let mut speculated = [0usize; 2];
+        for batch in 0..4000 {
+            let contended = batch < 2000;
+            let plan = governor.plan(128);
+            let speculative_ns = if contended { 1300.0 } else { 600.0 };
+            let ns = if plan.way == Way::Sequential { 1000.0 } else { speculative_ns };
+            speculated[usize::from(!contended)] += usize::from(plan.way != Way::Sequential);
+            governor.record(128, plan.way, Duration::from_nanos((ns * 128.0) as u64), Counts::default());
+        }
+        assert!(speculated[0] < 100 && speculated[1] > 1000, "{speculated:?}");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_does_not_bind_it_for_long() {
+        let mut governor = Governor::new(2, Consent::default());
+        let (mut jumps, mut speculated) = ([true; 2], 0);
+        for batch in 0..20_000 {
+            let plan = governor.plan(128);
+            let ahead = plan.way != Way::Sequential;
+            let ns = match (ahead, batch < 2000) {
+                (false, _) => 1000.0,
+                (true, true) => 1200.0,
+                (true, false) => 600.0,
+            };
+            speculated += usize::from(ahead);
+            let took = Duration::from_nanos((ns * 128.0) as u64);
+            // Once on each way, after the first measurement.
+            let jump = batch > 0 && std::mem::take(&mut jumps[usize::from(ahead)]);
+            let jump = if jump { Duration::from_secs(3600) } else { Duration::ZERO };
+            governor.record(128, plan.way, took + jump, Counts::default());
+        }
+        assert!(jumps == [false; 2] && speculated > 10_000, "{jumps:?} {speculated}");
+    }
+
+    /// Runs 3000 batches whose ways take the given times, with this share of replays on one moment; returns how often each
+    /// way was taken.
+    fn ways(consent: Consent, ns: [f64; 4], replays: u64) -> [usize; 4] {
+        let mut governor = Governor::new(2, consent);
+        let mut taken = [0; 4];
+        for _ in 0..3000 {
+            let plan = governor.plan(128);
+            let way = plan.way;
+            taken[way as usize] += 1;
+            let replays = if way == Way::OneMoment { replays } else { 0 };
+            let counts = Counts { speculations: 100, replays, ..measured(plan, 128, ns[0]) };
+            governor.record(128, way, Duration::from_nanos((ns[way as usize] * 128.0) as u64), counts);
+        }
+        taken
+    }
+
+    #[test]
+    fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_collides() {
+        let all = Consent { forwarding: true, hints: true };
+        assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0], 30)[3] > 2000);
+        assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0], 30)[2] > 2000);
+        assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0], 30)[2..], [0, 0]);
+        assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0], 1)[2..], [0, 0]);
+        let [sequential, _, forwarding, by_hints] = ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0], 30);
+        assert!(sequential > 2700 && forwarding > 0 && by_hints > 0, "{sequential} {forwarding} {by_hints}");
+    }
+
+    #[test]
+    fn batches_of_different_work_are_compared_with_themselves() {
+        let mut governor = Governor::new(2, Consent::default());
+        let mut ahead = 0;
+        for batch in 0..500 {
+            // No two batches in a row are alike; ahead of turn each takes three quarters of its time.
+            let ns = 5_000.0 + 7_000.0 * ((batch * 7) % 11) as f64;
+            let plan = governor.plan(128);
+            let share = if plan.way == Way::Sequential { 1.0 } else { 0.75 };
+            ahead += usize::from(plan.way != Way::Sequential);
+            let took = Duration::from_nanos((ns * share * 128.0) as u64);
+            governor.record(128, plan.way, took, measured(plan, 128, ns));
+        }
+        assert!(ahead > 450, "{ahead}");
+    }
+
+    #[test]
+    fn tiny_batches_and_single_threads_stay_sequential() {
+        let mut governor = Governor::new(2, Consent::default());
+        governor.record(16, Way::Sequential, Duration::from_nanos(800), Counts::default());
+        assert_eq!(governor.plan(16).way, Way::Sequential);
+        assert_eq!(governor.plan(1).way, Way::Sequential);
+        let mut alone = Governor::new(1, Consent::default());
+        alone.record(1000, Way::Sequential, Duration::from_millis(10), Counts::default());
+        assert_eq!(alone.plan(1000).way, Way::Sequential);
+    }
+
+    #[test]
+    fn chunks_shrink_with_cost_and_with_replays() {
+        let mut governor = Governor::new(2, Consent::default());
+        governor.record(1024, Way::Sequential, Duration::from_micros(1024), Counts::default());
+        assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 4);
+        let replays = Counts { speculations: 100, replays: 30, ..Counts::default() };
+        governor.record(1024, Way::OneMoment, Duration::from_micros(600), replays);
+        assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 1);
+    }
+}

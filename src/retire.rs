@@ -145,6 +145,15 @@ pub struct Tail<'b, R> {
     /// Set when the batch cannot go on.
     pub fault: Option<Fault>,
     stale: Staleness,
+    /// Empty room for a run at its turn: what was used for the one before is in the cache.
+    spare: Option<&'b mut Finished<'b, R>>,
+}
+
+impl<'b, R> Tail<'b, R> {
+    /// Room for a run at its turn.
+    fn room(&mut self, memory: &Workspace<'b>) -> &'b mut Finished<'b, R> {
+        self.spare.take().unwrap_or_else(|| memory.arena.alloc_default())
+    }
 }
 
 /// The retirement of one batch.
@@ -175,7 +184,7 @@ impl<'b, R> Retirement<'b, R> {
     /// Nothing is retired, nothing started.
     pub fn new(slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>, stale: Staleness) -> Self {
         let replies = BatchReplies::with_capacity(slots.positions());
-        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None, stale };
+        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None, stale, spare: None };
         Retirement {
             slots,
             frontier: CachePadded::new(AtomicUsize::new(0)),
@@ -258,13 +267,14 @@ impl<'b, R> Retirement<'b, R> {
             let accepted = match self.slots.take(position) {
                 Found::Claimed if tail.stale.overtakes() => Err(Self::overtake(tail, at_turn.memory())),
                 Found::Claimed => break,
-                Found::Idle(_claim) => Err(at_turn.memory().arena.alloc_default()),
+                Found::Idle(_claim) => Err(tail.room(at_turn.memory())),
                 Found::Done(finished, _claim) if Self::accepts(tail, finished) => Ok(finished),
                 Found::Done(finished, _claim) => {
                     finished.clear();
                     Err(finished)
                 }
             };
+            let at_its_turn = accepted.is_err();
             let finished = match accepted {
                 Ok(finished) => finished,
                 Err(finished) => {
@@ -280,6 +290,11 @@ impl<'b, R> Retirement<'b, R> {
             tail.overlay
                 .publish(&finished.outcome.writes, at_turn.memory(), |column| at_turn.merge_operator(column));
             tail.replies.push(at_turn.address(position, reply));
+            if at_its_turn {
+                finished.clear();
+                finished.outcome.runs = 0;
+                tail.spare = Some(finished);
+            }
             position += 1;
         }
         self.move_to(position);
@@ -288,7 +303,7 @@ impl<'b, R> Retirement<'b, R> {
     /// Room for running a unit that another thread is still running.
     fn overtake(tail: &mut Tail<'b, R>, memory: &Workspace<'b>) -> &'b mut Finished<'b, R> {
         tail.counts.overtaken += 1;
-        let finished = memory.arena.alloc_default::<Finished<'b, R>>();
+        let finished = tail.room(memory);
         // The operation's first run is the other one.
         finished.clear();
         finished

@@ -10,11 +10,9 @@
 //! each other, and the processor overlaps their waits. (Where threads share the work, the lists are short and the lines come
 //! from other cores; there it did not pay.)
 
-use ahash::RandomState;
-use smallvec::SmallVec;
 use triomphe::Arc;
 
-use super::shard::{Shard, table_hash};
+use super::shard::{Found, Shard, table_hash};
 use super::{ShardedState, Spot, own, shard_index};
 use crate::error::StateError;
 use crate::state::{Change, Crew, for_each_chunk};
@@ -47,45 +45,6 @@ struct Step {
     shard: u32,
 }
 
-/// A change on its way to its shard.
-struct Target<'c> {
-    change: &'c Change<'c>,
-    shard: usize,
-    column: u32,
-    hash: u64,
-}
-
-type Group<'c> = SmallVec<[Target<'c>; GROUP]>;
-
-/// Writes a group of changes, each to another key, and empties it. Counts the shards that had to be copied.
-fn write(group: &mut Group<'_>, shards: &mut [Arc<Shard>], hasher: &RandomState, copied: &mut u64) {
-    let locate =
-        |shard: &Shard, target: &Target<'_>| shard.locate(target.hash, target.column, target.change.key);
-    let found: SmallVec<[_; GROUP]> =
-        group.iter().map(|target| locate(&shards[target.shard], target)).collect();
-    // What was found stays where it is until a record is added, removed or resized.
-    let mut moved = false;
-    for (target, found) in group.drain(..).zip(found) {
-        let (shard, hash) = (&mut shards[target.shard], target.hash);
-        let found = if moved { locate(shard, &target) } else { found };
-        match (target.change.value, found) {
-            (Some(value), Some(found)) => {
-                moved |= shard.value(found).len() != value.len();
-                own(shard, copied).overwrite(hasher, hash, found, target.change.key, value);
-            }
-            (Some(value), None) => {
-                moved = true;
-                own(shard, copied).insert(hasher, hash, target.column, target.change.key, value);
-            }
-            (None, Some(found)) => {
-                moved = true;
-                own(shard, copied).remove(hasher, found);
-            }
-            (None, None) => (),
-        }
-    }
-}
-
 impl ShardedState {
     /// Applies `changes`, each to another key.
     pub(super) fn apply(&mut self, changes: &[Change<'_>], crew: &mut dyn Crew) -> Result<(), StateError> {
@@ -107,18 +66,69 @@ impl ShardedState {
 
     /// Applies `changes` on this thread.
     fn apply_here(&mut self, changes: &[Change<'_>]) {
-        let mut group = Group::new();
+        let mut column = None;
         for changes in changes.chunks(GROUP) {
-            for change in changes {
-                let spot = match change.value {
-                    Some(_) => Some(self.make_spot(change.column, change.key)),
-                    None => self.find_spot(change.column, change.key),
-                };
-                let target =
-                    |spot: Spot| Target { change, shard: spot.shard, column: spot.column, hash: spot.hash };
-                group.extend(spot.map(target));
+            let mut spots = [None; GROUP];
+            let mut found = [None; GROUP];
+            for (spot, change) in spots.iter_mut().zip(changes) {
+                *spot = self.target(change, &mut column);
             }
-            write(&mut group, &mut self.shards, &self.hasher, &mut self.copies);
+            for ((found, spot), change) in found.iter_mut().zip(&spots).zip(changes) {
+                *found = spot.and_then(|spot| self.locate(spot, change.key));
+            }
+            // What was found stays where it is until a record is added, removed or resized.
+            let mut moved = false;
+            for ((change, spot), found) in changes.iter().zip(&spots).zip(&found) {
+                let Some(spot) = *spot else { continue };
+                let found = if moved { self.locate(spot, change.key) } else { *found };
+                moved |= self.write(change, spot, found);
+            }
+        }
+    }
+
+    /// Where a change goes; nowhere if it removes a key of a column that there is not. `last` is the column of the change
+    /// before, under the very name that this one may have, too.
+    #[inline]
+    fn target<'c>(&mut self, change: &Change<'c>, last: &mut Option<(&'c str, u32)>) -> Option<Spot> {
+        let id = match *last {
+            Some((name, id)) if std::ptr::eq(name, change.column) => id,
+            _ => {
+                let known = self.columns.find(change.column).map(|(id, _)| id);
+                let id = match change.value {
+                    Some(_) => known.unwrap_or_else(|| self.add_column(change.column)),
+                    None => known?,
+                };
+                *last = Some((change.column, id));
+                id
+            }
+        };
+        Some(self.spot(id, self.columns.get(id), change.key))
+    }
+
+    #[inline]
+    fn locate(&self, spot: Spot, key: &[u8]) -> Option<Found> {
+        self.shards[spot.shard].locate(spot.hash, spot.column, key)
+    }
+
+    /// Writes a change to the place that was found for it; true if others may have moved by that.
+    #[inline]
+    fn write(&mut self, change: &Change<'_>, spot: Spot, found: Option<Found>) -> bool {
+        let (shard, hash, hasher) = (&mut self.shards[spot.shard], spot.hash, &self.hasher);
+        match (change.value, found) {
+            (Some(value), Some(found)) => {
+                let resized = shard.value(found).len() != value.len();
+                own(shard, &mut self.copies).overwrite(hasher, hash, found, change.key, value);
+                resized
+            }
+            (Some(value), None) => {
+                own(shard, &mut self.copies).insert(hasher, hash, spot.column, change.key, value);
+                true
+            }
+            (None, Some(found)) => {
+                own(shard, &mut self.copies).remove(hasher, found);
+                true
+            }
+            (None, None) => false,
         }
     }
 

@@ -79,7 +79,6 @@ impl Clone for Shard {
 pub struct Found {
     slot: usize,
     at: usize,
-    header: Header,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -151,18 +150,24 @@ impl Shard {
                 let at = position(word);
                 let header = Header::read(&self.data, at);
                 if header.column == column && &self.data[at + HEADER..at + HEADER + header.key] == key {
-                    return Some(Found { slot: slot & mask, at, header });
+                    return Some(Found { slot: slot & mask, at });
                 }
             }
             slot += 1;
         }
     }
 
+    #[inline]
+    fn header(&self, found: Found) -> Header {
+        Header::read(&self.data, found.at)
+    }
+
     /// The value at `found`.
     #[inline]
     pub fn value(&self, found: Found) -> &[u8] {
-        let start = found.at + HEADER + found.header.key;
-        &self.data[start..start + found.header.value]
+        let Header { key, value, .. } = self.header(found);
+        let start = found.at + HEADER + key;
+        &self.data[start..start + value]
     }
 
     /// The value of a key.
@@ -183,7 +188,7 @@ impl Shard {
     /// Sets the key that was found at `found`, in place if the value fits.
     #[inline]
     pub fn overwrite(&mut self, hasher: &RandomState, hash: u64, found: Found, key: &[u8], value: &[u8]) {
-        let Header { column, key: key_len, value: old_len, room } = found.header;
+        let Header { column, key: key_len, value: old_len, room } = self.header(found);
         if value.len() > room {
             self.unlink(hasher, found);
             return self.insert(hasher, hash, column, key, value);
@@ -199,7 +204,7 @@ impl Shard {
     /// Notes a new length of a value that was overwritten in place.
     #[cold]
     fn resize(&mut self, hasher: &RandomState, found: Found, value: usize) {
-        let old = found.header;
+        let old = self.header(found);
         let mut new = Header { value, ..old };
         if value < old.room / 4 && old.room - value >= CUT {
             // The tail becomes a dead record of its own, so that walks over the buffer stay simple.
@@ -318,8 +323,9 @@ impl Shard {
     /// Takes a record out of the slots and marks it dead.
     fn unlink(&mut self, hasher: &RandomState, found: Found) {
         self.digest.take();
+        let record = self.header(found).record();
         self.data[found.at..found.at + 4].copy_from_slice(&DEAD.to_le_bytes());
-        self.dead += found.header.record();
+        self.dead += record;
         self.len -= 1;
         self.close_gap(hasher, found.slot);
     }

@@ -16,7 +16,7 @@ const FILE: usize = 400;
 const FUNCTION: usize = 70;
 
 /// What only one place of the engine may name.
-const RESERVED: [(&str, &str); 11] = [
+const RESERVED: [(&str, &str); 12] = [
     ("unsafe", "src/raw/"),
     ("atomic", "src/sync.rs"),
     ("cell::", "src/sync.rs"),
@@ -25,6 +25,7 @@ const RESERVED: [(&str, &str); 11] = [
     ("loom::", "src/sync.rs"),
     ("shuttle::", "src/sync.rs"),
     ("crossbeam_deque", "src/pool/queue.rs"),
+    ("crossbeam::channel", "src/executor/seam.rs"),
     ("rayon", "nowhere"),
     ("SystemTime", "nowhere"),
     ("#![feature", "nowhere"),
@@ -304,6 +305,7 @@ fn names_out_of_their_place_are_caught() {
     caught(names, "src/raw/gate.rs", "use loom::sync::Mutex;", "`loom::`");
     caught(names, "src/pool/mod.rs", "use shuttle::thread;", "`shuttle::` belongs to src/sync.rs");
     caught(names, "src/pool/mod.rs", "use crossbeam_deque::Worker;", "belongs to src/pool/queue.rs");
+    caught(names, "src/executor/handle.rs", "use crossbeam::channel::Sender;", "src/executor/seam.rs");
     caught(names, "src/pool/mod.rs", "rayon::scope(|_| ());", "`rayon` belongs to nowhere");
     caught(names, "src/lib.rs", "#![feature(allocator_api)]", "`#![feature` belongs to nowhere");
     caught(names, "src/metrics.rs", "SystemTime::now()", "`SystemTime` belongs to nowhere");

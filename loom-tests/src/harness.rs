@@ -22,7 +22,7 @@ const BRANCHES: usize = 20_000;
 pub fn run_model(name: &str, preemptions: usize, marks: &'static [&'static str], model: fn(&Marks)) {
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
-    builder.max_threads = 4;
+    builder.max_threads = 5;
     if std::env::var_os("LOOM_MAX_BRANCHES").is_none() {
         builder.max_branches = BRANCHES;
     }

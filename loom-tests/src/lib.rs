@@ -21,6 +21,8 @@ mod chunks;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
+mod executor;
+#[cfg(test)]
 mod gate;
 #[cfg(test)]
 mod glue;

@@ -10,11 +10,10 @@ use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::time::Instant;
 
-use crossbeam::channel::Sender;
-
 use super::channel::{ChannelSyncRx, Life};
 use super::message::ExecutionRequest;
 use super::replier::Answers;
+use super::seam::Sender;
 use super::sequential::answer_in_place;
 use crate::app::{Application, Reply, Request};
 use crate::batch::{SeqNo, UnorderedBatch};

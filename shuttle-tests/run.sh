@@ -2,6 +2,7 @@
 # Explores random schedules of the whole engine: by all models, or by those whose name contains the first argument.
 #
 #   shuttle-tests/run.sh [FILTER]
+#   shuttle-tests/run.sh --lint     lints what only these builds contain
 #
 # A model that fails prints the seed of the schedule, and the command that runs this one schedule again:
 #
@@ -18,6 +19,9 @@ export RUSTFLAGS="--cfg shuttle ${RUSTFLAGS:-}"
 # Release, or it takes minutes; with the assertions that users' debug builds have.
 export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_DEBUG=0
 export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
+if [ "${1:-}" = --lint ]; then
+    exec cargo clippy --quiet --release -p shuttle-tests --all-targets -- -D warnings
+fi
 cargo test --quiet --release -p shuttle-tests --lib --no-run
 # Not `--foreground`: a model that never ends must end with its `cargo`.
 exec timeout "${SHUTTLE_TIMEOUT:-600}" \

@@ -38,7 +38,7 @@ use crate::sync::{Cell, RefCell};
 use bytes::Bytes;
 use reads::{Read, ReadSet};
 use version::Version;
-use writes::{Kind, Record, WriteSet, Written};
+use writes::{Content, Kind, Record, WriteSet, Written};
 
 /// Makes 64-bit fingerprints of (column, key), with random keys of this process: clients cannot choose collisions.
 #[derive(Clone, Debug)]
@@ -309,7 +309,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
                 let name = self.memory.column(column);
                 let key = Bytes::copy(arena, key);
                 let position = self.position;
-                let record = arena.alloc_with(|| Record::new(fingerprint, position, name, key, written));
+                let record = arena.alloc_with(|| Content::record(fingerprint, position, name, key, written));
                 self.writes.push(arena, record);
             }
         }

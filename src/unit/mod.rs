@@ -152,8 +152,7 @@ impl<S, V: Copy> Clone for Surroundings<'_, S, V> {
 impl<S, V: Copy> Copy for Surroundings<'_, S, V> {}
 
 /// What a unit unwinds with when it is abandoned.
-#[derive(Debug)]
-pub struct Abandoned;
+struct Abandoned;
 
 /// One run of one operation. See the module's documentation.
 pub struct ExecutionUnit<'u, 'b, S, V> {

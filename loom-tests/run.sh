@@ -9,15 +9,6 @@
 # LOOM_TARGET_DIR       build directory (target/loom): `--cfg loom` rebuilds everything, so it is kept apart
 # LOOM_TIMEOUT          seconds for the whole run (480)
 set -euo pipefail
-cd "$(dirname "$0")/.."
-export CARGO_TARGET_DIR="${LOOM_TARGET_DIR:-target/loom}"
-export RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}"
-# Release, or it takes minutes; with the assertions that users' debug builds have.
-export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_DEBUG=0
-export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
-if [ "${1:-}" = --lint ]; then
-    exec cargo clippy --quiet --release -p loom-tests --all-targets -- -D warnings
-fi
-cargo test --quiet --release -p loom-tests --lib --no-run
+source "$(dirname "$0")/../loom-tests/models.sh" loom "$@"
 exec timeout --foreground "${LOOM_TIMEOUT:-480}" \
     cargo test --quiet --release -p loom-tests --lib -- --nocapture "$@"

@@ -11,6 +11,7 @@
 #![cfg(loom)]
 
 pub mod harness;
+pub mod marks;
 
 #[cfg(test)]
 mod arena;

@@ -1,15 +1,8 @@
 //! The smallest complete application: named counters on the built-in state, executed on all cores.
-//!
-//! `cargo run --example counter`
 
 use std::sync::Arc;
 
-use atlas_smr_execution::app::{Application, ApplicationData, ScalableApp};
-use atlas_smr_execution::batch::{NodeId, SeqNo, UpdateBatch};
-use atlas_smr_execution::error::BoxError;
-use atlas_smr_execution::executor::{MultiThreadedMonExecutor, TMonolithicStateExecutor};
-use atlas_smr_execution::reply::{ReplyNode, RequestType, UpdateReply};
-use atlas_smr_execution::state::{CRUDState, ShardedState};
+use atlas_smr_execution::{app::*, batch::*, error::BoxError, executor::*, reply::*, state::*};
 
 struct Counters;
 
@@ -20,13 +13,6 @@ impl ApplicationData for Counters {
 
 fn count(value: Option<&[u8]>) -> u64 {
     value.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")))
-}
-
-/// The operation, on whatever state it is handed.
-fn increment(state: &mut impl CRUDState, name: &str) -> u64 {
-    let new = state.read_with("counters", name.as_bytes(), count) + 1;
-    state.put("counters", name.as_bytes(), &new.to_le_bytes());
-    new
 }
 
 impl Application<ShardedState> for Counters {
@@ -41,20 +27,20 @@ impl Application<ShardedState> for Counters {
     }
 
     fn update(&self, state: &mut ShardedState, name: String) -> u64 {
-        increment(state, &name)
+        self.speculatively_execute(state, name)
     }
 }
 
 impl ScalableApp<ShardedState> for Counters {
     fn speculatively_execute(&self, state: &mut impl CRUDState, name: String) -> u64 {
-        increment(state, &name)
+        let new = state.read_with("counters", name.as_bytes(), count) + 1;
+        state.put("counters", name.as_bytes(), &new.to_le_bytes());
+        new
     }
 }
 
 /// The network: prints what it should send.
-struct Console;
-
-impl ReplyNode<u64> for Console {
+impl ReplyNode<u64> for Counters {
     fn send(&self, _: RequestType, reply: UpdateReply<u64>, _: bool) -> Result<(), BoxError> {
         println!("to client {}: operation {} counts {}", reply.to(), reply.operation_id(), reply.payload());
         Ok(())
@@ -62,10 +48,9 @@ impl ReplyNode<u64> for Console {
 }
 
 fn main() -> Result<(), BoxError> {
-    type Executor = MultiThreadedMonExecutor<Counters, ShardedState, Console>;
+    type Executor = MultiThreadedMonExecutor<Counters, ShardedState, Counters>;
     let (handle, work) = Executor::init_handle();
-    let _channels = Executor::init(work, None, Counters, Arc::new(Console))?;
-
+    let _channels = Executor::init(work, None, Counters, Arc::new(Counters))?;
     let mut batch = UpdateBatch::new(SeqNo(1));
     for (id, name) in ["apples", "pears", "apples"].into_iter().enumerate() {
         batch.add(NodeId(7), SeqNo(1), SeqNo(id as u64), name.to_owned());

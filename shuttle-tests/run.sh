@@ -2,6 +2,7 @@
 # Explores random schedules of the whole engine: by all models, or by those whose name contains the first argument.
 #
 #   shuttle-tests/run.sh [FILTER]
+#   shuttle-tests/run.sh --lint     lints what only these builds contain
 #
 # A model that fails prints the seed of the schedule, and the command that runs this one schedule again:
 #
@@ -12,13 +13,7 @@
 # SHUTTLE_TARGET_DIR  build directory (target/shuttle): `--cfg shuttle` rebuilds everything, so it is kept apart
 # SHUTTLE_TIMEOUT     seconds for the whole run (600)
 set -euo pipefail
-cd "$(dirname "$0")/.."
-export CARGO_TARGET_DIR="${SHUTTLE_TARGET_DIR:-target/shuttle}"
-export RUSTFLAGS="--cfg shuttle ${RUSTFLAGS:-}"
-# Release, or it takes minutes; with the assertions that users' debug builds have.
-export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_DEBUG=0
-export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
-cargo test --quiet --release -p shuttle-tests --lib --no-run
+source "$(dirname "$0")/../loom-tests/models.sh" shuttle "$@"
 # Not `--foreground`: a model that never ends must end with its `cargo`.
 exec timeout "${SHUTTLE_TIMEOUT:-600}" \
     cargo test --quiet --release -p shuttle-tests --lib -- --nocapture "$@"

@@ -9,6 +9,9 @@ use crate::batch::SeqNo;
 /// Any error of the user's own code.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
+/// A text that many hold. Never a model's `Arc`: nothing is read on the strength of its count.
+pub(crate) type Text = Arc<str>;
+
 /// A configuration that cannot work; see [`ExecutorConfig::validate`](crate::executor::ExecutorConfig::validate).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

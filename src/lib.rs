@@ -48,9 +48,7 @@ mod arena;
 pub mod batch;
 mod commit;
 pub mod error;
-#[cfg(not(loom))]
 pub mod executor;
-#[cfg(not(loom))]
 pub mod metrics;
 mod pool;
 mod raw;

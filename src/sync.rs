@@ -50,12 +50,30 @@ mod cell {
         pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             f(self.0.get())
         }
+
+        /// A pointer to read from and write to for longer than one call.
+        #[inline(always)]
+        pub fn get_mut(&self) -> MutPtr<T> {
+            MutPtr(self.0.get())
+        }
+    }
+
+    /// A pointer into a cell. In models nobody else may access the cell while it exists.
+    #[derive(Debug)]
+    pub struct MutPtr<T: ?Sized>(*mut T);
+
+    impl<T: ?Sized> MutPtr<T> {
+        /// Calls `f` with the pointer.
+        #[inline(always)]
+        pub fn with<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0)
+        }
     }
 }
 
 #[cfg(loom)]
 mod cell {
-    pub use loom::cell::UnsafeCell;
+    pub use loom::cell::{MutPtr, UnsafeCell};
 }
 
 #[cfg(loom)]
@@ -105,7 +123,7 @@ mod imp {
     }
 }
 
-pub use cell::UnsafeCell;
+pub use cell::{MutPtr, UnsafeCell};
 pub use imp::*;
 pub use std::cell::{Cell, RefCell};
 pub use std::sync::OnceLock;

@@ -16,7 +16,7 @@ const FILE: usize = 400;
 const FUNCTION: usize = 70;
 
 /// What only one place of the engine may name.
-const RESERVED: [(&str, &str); 11] = [
+const RESERVED: [(&str, &str); 12] = [
     ("unsafe", "src/raw/"),
     ("atomic", "src/sync.rs"),
     ("cell::", "src/sync.rs"),
@@ -25,6 +25,7 @@ const RESERVED: [(&str, &str); 11] = [
     ("loom::", "src/sync.rs"),
     ("shuttle::", "src/sync.rs"),
     ("crossbeam_deque", "src/pool/queue.rs"),
+    ("crossbeam::channel", "src/executor/seam.rs"),
     ("rayon", "nowhere"),
     ("SystemTime", "nowhere"),
     ("#![feature", "nowhere"),
@@ -260,6 +261,92 @@ fn the_documents_say_the_same() {
     }
 }
 
+/// The atomics that a file declares, each with its line.
+fn atomics(source: &Source) -> Vec<(usize, String)> {
+    let declared = |line: &str| -> Option<String> {
+        let (before, _) = line.split_once("Atomic")?;
+        let before = before.trim_start();
+        let word = |text: &str| text.chars().take_while(|&character| is_word(character)).collect::<String>();
+        // A reference is no atomic of its own, nor is an import or an argument.
+        if before.contains('&') || ["use ", "fn "].iter().any(|start| before.starts_with(start)) {
+            return None;
+        }
+        let unqualified = match before.strip_prefix("pub") {
+            Some(rest) => {
+                rest.strip_prefix('(').and_then(|rest| rest.split_once(") ")).map_or(rest, |it| it.1)
+            }
+            None => before,
+        };
+        let unqualified = unqualified.trim_start();
+        if let Some(local) = before.strip_prefix("let ") {
+            return local.contains(" = ").then(|| word(local)).filter(|_| !local.contains('|'));
+        }
+        if let Some(tuple) = unqualified.strip_prefix("struct ") {
+            return Some(word(tuple).to_lowercase());
+        }
+        let name = word(unqualified);
+        let rest = &unqualified[name.len()..];
+        (!name.is_empty() && rest.starts_with(": ") && !line.contains("::new(")).then_some(name)
+    };
+    let line = |(number, line): (usize, &str)| {
+        Some((number, declared(line.split("//").next().unwrap_or_default())?))
+    };
+    source.limited().into_iter().filter_map(line).collect()
+}
+
+/// The atomics of `source` that `document` has no row for: in the section whose heading names the file, or in a row that
+/// does.
+fn undocumented(source: &Source, document: &str) -> Vec<String> {
+    let file = format!("`{}`", source.path);
+    let is_about = |section: &&str| section.lines().next().is_some_and(|heading| heading.contains(&file));
+    let sections: Vec<&str> = document.split("\n## ").filter(is_about).collect();
+    let rows = document.lines().filter(|line| line.starts_with("| ") && line.contains(&file));
+    let places: Vec<&str> = sections.into_iter().chain(rows).collect();
+    let known = |name: &str| places.iter().any(|place| mentions(place, name));
+    let missing = atomics(source).into_iter().filter(|(_, name)| !known(name));
+    missing.map(|(number, name)| format!("{}:{number}: `{name}` has no row", source.path)).collect()
+}
+
+#[test]
+fn every_atomic_has_a_row_and_every_model_is_there() {
+    let document = read("docs/memory-ordering.md");
+    let (engine, others) = sources();
+    let engine: Vec<Source> = engine.into_iter().filter(|source| source.path != "src/sync.rs").collect();
+    let found: usize = engine.iter().map(|source| atomics(source).len()).sum();
+    assert!(found >= 18, "{found} atomics were found");
+    assert_none(engine.iter().flat_map(|source| undocumented(source, &document)).collect());
+
+    let model = |token: &str| -> Option<String> {
+        let (module, name) = token.split_once("::")?;
+        let file = format!("loom-tests/src/{module}.rs");
+        let source = others.iter().find(|source| source.path == file)?;
+        let there = name == "*" || source.text.contains(&format!("\nfn {}(", name.trim_end_matches('*')));
+        let begins =
+            name.ends_with("_*") && source.text.contains(&format!("\nfn {}", name.trim_end_matches('*')));
+        (!there && !begins).then(|| format!("there is no model `{token}`"))
+    };
+    let tokens: Vec<&str> =
+        document.split('`').skip(1).step_by(2).filter(|token| token.contains("::")).collect();
+    assert!(tokens.len() > 50, "{} models are named", tokens.len());
+    assert_none(tokens.into_iter().filter_map(model).collect());
+}
+
+#[test]
+fn atomics_without_a_row_are_caught() {
+    let document =
+        "# Title\n\n## A part: `src/raw/x.rs`\n\n| `flag` | a |\n\n## The rest\n\n| `src/y.rs` | `sum` |\n";
+    let check = |path: &str, text: &str| undocumented(&snippet(path, text), document);
+    assert_eq!(check("src/raw/x.rs", "    flag: AtomicBool,\n"), [""; 0]);
+    assert_eq!(check("src/y.rs", "    let sum = AtomicU64::new(0);\n"), [""; 0]);
+    assert_eq!(check("src/raw/x.rs", "    flag: AtomicBool,\n    other: [AtomicU64; 2],\n").len(), 1);
+    assert_eq!(check("src/y.rs", "    flag: CachePadded<AtomicBool>,\n").len(), 1, "of another file");
+    assert_eq!(check("src/z.rs", "pub(crate) struct Word(AtomicU64);\n").len(), 1);
+    assert_eq!(check("src/z.rs", "    pub(crate) word: AtomicU64,\n").len(), 1);
+    let nothing =
+        "use crate::sync::AtomicU64;\n    word: &'s AtomicU64,\n        X { word: AtomicU64::new(0) }\n";
+    assert_eq!(check("src/z.rs", nothing), [""; 0]);
+}
+
 /// A file of these lines.
 fn snippet(path: &str, text: &str) -> Source {
     Source { path: path.to_owned(), text: text.to_owned() }
@@ -304,6 +391,7 @@ fn names_out_of_their_place_are_caught() {
     caught(names, "src/raw/gate.rs", "use loom::sync::Mutex;", "`loom::`");
     caught(names, "src/pool/mod.rs", "use shuttle::thread;", "`shuttle::` belongs to src/sync.rs");
     caught(names, "src/pool/mod.rs", "use crossbeam_deque::Worker;", "belongs to src/pool/queue.rs");
+    caught(names, "src/executor/handle.rs", "use crossbeam::channel::Sender;", "src/executor/seam.rs");
     caught(names, "src/pool/mod.rs", "rayon::scope(|_| ());", "`rayon` belongs to nowhere");
     caught(names, "src/lib.rs", "#![feature(allocator_api)]", "`#![feature` belongs to nowhere");
     caught(names, "src/metrics.rs", "SystemTime::now()", "`SystemTime` belongs to nowhere");

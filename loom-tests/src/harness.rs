@@ -8,6 +8,8 @@ use std::time::Instant;
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 
+pub use crate::marks::Marks;
+
 /// Thread switches in one execution before loom calls it endless.
 const BRANCHES: usize = 20_000;
 
@@ -22,12 +24,12 @@ const BRANCHES: usize = 20_000;
 pub fn run_model(name: &str, preemptions: usize, marks: &'static [&'static str], model: fn(&Marks)) {
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
-    builder.max_threads = 4;
+    builder.max_threads = 5;
     if std::env::var_os("LOOM_MAX_BRANCHES").is_none() {
         builder.max_branches = BRANCHES;
     }
     let iterations = Arc::new(AtomicU64::new(0));
-    let seen = Arc::new(Marks { names: marks, counts: marks.iter().map(|_| AtomicU64::new(0)).collect() });
+    let seen = Arc::new(Marks::new(marks));
     let started = Instant::now();
     let (counter, marks) = (Arc::clone(&iterations), Arc::clone(&seen));
     builder.check(move || {
@@ -41,28 +43,6 @@ pub fn run_model(name: &str, preemptions: usize, marks: &'static [&'static str],
         builder.preemption_bound.unwrap_or(preemptions),
     );
     seen.check(name);
-}
-
-/// Events that a model counts over all its schedules. Loom does not see them.
-#[derive(Debug)]
-pub struct Marks {
-    names: &'static [&'static str],
-    counts: Vec<AtomicU64>,
-}
-
-impl Marks {
-    /// Counts the event `name` if it `happened` and the model waits for it.
-    pub fn mark(&self, name: &str, happened: bool) {
-        if let Some(index) = self.names.iter().position(|known| *known == name) {
-            self.counts[index].fetch_add(u64::from(happened), Ordering::Relaxed);
-        }
-    }
-
-    fn check(&self, name: &str) {
-        for (mark, count) in self.names.iter().zip(&self.counts) {
-            assert!(count.load(Ordering::Relaxed) > 0, "{name}: never happened: {mark}");
-        }
-    }
 }
 
 /// A value whose accesses loom watches: an access that races with another fails the model.

@@ -11,6 +11,7 @@
 #![cfg(loom)]
 
 pub mod harness;
+pub mod marks;
 
 #[cfg(test)]
 mod arena;
@@ -20,6 +21,8 @@ mod batch;
 mod chunks;
 #[cfg(test)]
 mod exchange;
+#[cfg(test)]
+mod executor;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]

@@ -3,27 +3,16 @@
 //! Property: what was pushed before is found, whoever pushed it and whatever was pushed since; nothing is found that is not
 //! whole.
 
-use atlas_smr_execution::internals::raw::pending::{Head, Link, Linked, Pending};
+use atlas_smr_execution::internals::raw::pending::{Head, Linked, Pending};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{Part, Tracked, run_model, scope};
 
-struct Item {
-    value: Tracked,
-    link: Link<Item>,
+fn items<const N: usize>() -> [Linked<Tracked>; N] {
+    std::array::from_fn(|number| Linked::new(Tracked::new(number as u64 + 1)))
 }
 
-impl Linked for Item {
-    fn link(&self) -> &Link<Item> {
-        &self.link
-    }
-}
-
-fn items<const N: usize>() -> [Item; N] {
-    std::array::from_fn(|number| Item { value: Tracked::new(number as u64 + 1), link: Link::default() })
-}
-
-fn heads() -> [Head<Item>; 1] {
+fn heads() -> [Head<Tracked>; 1] {
     [Head::default()]
 }
 
@@ -42,7 +31,7 @@ fn what_was_pushed_is_found() {
         let others: Vec<Part<'_>> = vec![Box::new(|| push(0)), Box::new(|| push(1))];
         scope(others, || {
             let known = pushed.load(Ordering::Acquire);
-            let found: Vec<u64> = pending.newest(0).map(|item| item.value.get()).collect();
+            let found: Vec<u64> = pending.newest(0).map(|item| item.get()).collect();
             assert!(found.len() >= known, "{known} were pushed, {found:?} are found");
             assert!(found.len() < 2 || found[0] != found[1], "each once");
             marks.mark(["none", "one", "both"][found.len()], true);
@@ -61,14 +50,14 @@ fn what_is_found_is_whole() {
         let [first, second, own] = &mut items;
         let other: Part<'_> = Box::new(move || {
             for (item, value) in [(first, 11), (second, 12)] {
-                item.value.set(value);
+                item.set(value);
                 pending.push(0, item);
             }
         });
         scope(vec![other], || {
-            own.value.set(13);
+            own.set(13);
             pending.push(0, own);
-            let found: Vec<u64> = pending.newest(0).map(|item| item.value.get()).collect();
+            let found: Vec<u64> = pending.newest(0).map(|item| item.get()).collect();
             let theirs: Vec<u64> = found.iter().copied().filter(|&value| value != 13).collect();
             assert!([&[][..], &[11], &[12, 11]].contains(&&theirs[..]), "in order, and whole: {found:?}");
             assert_eq!(found.len(), theirs.len() + 1, "one's own is found");

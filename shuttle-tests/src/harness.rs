@@ -2,11 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
+pub use crate::marks::Marks;
 use crate::schedule::{Progress, Seeded};
 
 /// Steps after which a schedule counts as endless.
@@ -36,7 +37,7 @@ pub fn explore(
     let first = number("SHUTTLE_SEED").unwrap_or(1);
     let count = number("SHUTTLE_SCHEDULES").unwrap_or(schedules);
     let started = Instant::now();
-    let seen = Arc::new(Marks { names: marks, counts: marks.iter().map(|_| AtomicU64::new(0)).collect() });
+    let seen = Arc::new(Marks::new(marks));
     let (progress, marks) = (Arc::new(Progress::default()), Arc::clone(&seen));
     let scheduler = Seeded::new(first..first + count, Arc::clone(&progress));
     if let Err(panic) = run(scheduler, move || model(&marks)) {
@@ -72,38 +73,4 @@ pub fn run(scheduler: Seeded, model: impl Fn() + Send + Sync + 'static) -> std::
     catch_unwind(AssertUnwindSafe(|| {
         Runner::new(scheduler, config).run(model);
     }))
-}
-
-/// Events that a model counts over all its schedules. The scheduler does not see them.
-#[derive(Debug)]
-pub struct Marks {
-    names: &'static [&'static str],
-    counts: Vec<AtomicU64>,
-}
-
-impl Marks {
-    /// Counts nothing.
-    pub const NONE: Marks = Marks { names: &[], counts: Vec::new() };
-
-    /// Counts the event `name` if it `happened` and the model waits for it.
-    pub fn mark(&self, name: &str, happened: bool) {
-        if let Some(index) = self.names.iter().position(|known| *known == name) {
-            self.counts[index].fetch_add(u64::from(happened), Ordering::Relaxed);
-        }
-    }
-
-    fn check(&self, name: &str) {
-        for (mark, count) in self.names.iter().zip(&self.counts) {
-            assert!(count.load(Ordering::Relaxed) > 0, "{name}: never happened: {mark}");
-        }
-    }
-}
-
-impl std::fmt::Display for Marks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (mark, count) in self.names.iter().zip(&self.counts) {
-            write!(f, ", {mark}: {}", count.load(Ordering::Relaxed))?;
-        }
-        Ok(())
-    }
 }

@@ -12,6 +12,8 @@
 
 pub mod app;
 pub mod harness;
+#[path = "../../loom-tests/src/marks.rs"]
+pub mod marks;
 pub mod schedule;
 pub mod trial;
 

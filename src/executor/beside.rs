@@ -10,11 +10,10 @@ use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::time::Instant;
 
-use crossbeam::channel::Sender;
-
 use super::channel::{ChannelSyncRx, Life};
 use super::message::ExecutionRequest;
 use super::replier::Answers;
+use super::seam::Sender;
 use super::sequential::answer_in_place;
 use crate::app::{Application, Reply, Request};
 use crate::batch::{SeqNo, UnorderedBatch};
@@ -78,5 +77,70 @@ impl<A: Application<S>, S> Beside<'_, A, S> {
         }
         let answers = Answers { kind: RequestType::Unordered, replies, executed };
         self.replies.send(answers).map_err(|_| self.life.cause(self.seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel::channel;
+    use super::super::seam::bounded;
+    use super::*;
+    use crate::app::ApplicationData;
+    use crate::batch::NodeId;
+    use crate::error::BoxError;
+
+    struct Echo;
+
+    impl ApplicationData for Echo {
+        type Request = u64;
+        type Reply = u64;
+    }
+
+    impl Application<()> for Echo {
+        type AppData = Echo;
+
+        fn initial_state() -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn unordered_execution(&self, _: &(), request: u64) -> u64 {
+            request
+        }
+
+        fn update(&self, _: &mut (), request: u64) -> u64 {
+            request
+        }
+    }
+
+    /// The executor's thread looks after each chunk, and a long batch has many more chunks than requests may be taken.
+    #[test]
+    fn looking_into_an_empty_queue_does_not_count() {
+        let (life, _alive) = Life::new();
+        let (ask, work) = channel(4, &life);
+        let (replies, answers) = bounded(4);
+        let mut deferred = VecDeque::new();
+        let mut beside = Beside {
+            app: &Echo,
+            work: &work,
+            deferred: &mut deferred,
+            replies: &replies,
+            life: &life,
+            seq: SeqNo(1),
+            left: 2,
+            failure: None,
+        };
+        let ask = |payload| {
+            let mut batch = UnorderedBatch::new();
+            batch.add(NodeId(1), SeqNo::ZERO, SeqNo::ZERO, payload);
+            ask.try_send(ExecutionRequest::ExecuteUnordered(batch)).expect("room");
+        };
+        for payload in 1..=3 {
+            (0..100).for_each(|_| beside.look(&()));
+            ask(payload);
+        }
+        beside.look(&());
+        let answered = answers.try_iter().map(|answers| *answers.replies.replies()[0].payload());
+        assert_eq!(answered.collect::<Vec<_>>(), [1, 2], "two, and the third is beyond what was left");
+        assert_eq!(work.inner.len(), 1, "it waits for the end of the batch");
     }
 }

@@ -5,10 +5,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, TrySendError, bounded};
-
+use super::seam::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded, send_until};
 use crate::batch::SeqNo;
-use crate::error::{Failure, QueueError};
+use crate::error::{Failure, QueueError, Text};
 use crate::metrics::Metrics;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -25,7 +24,7 @@ struct Status {
     started: bool,
     failure: Option<Failure>,
     end: Option<ExecutorEnd>,
-    install_error: Option<Arc<str>>,
+    install_error: Option<Text>,
     last_executed: SeqNo,
     alarm: Option<Sender<Infallible>>,
 }
@@ -95,7 +94,7 @@ impl Life {
     pub(crate) fn cause(&self, batch: SeqNo) -> Failure {
         self.failure().unwrap_or_else(|| Failure::Internal {
             batch,
-            message: Arc::from("a thread of the executor ended without a cause"),
+            message: Text::from("a thread of the executor ended without a cause"),
         })
     }
 
@@ -113,11 +112,11 @@ impl Life {
         self.status().last_executed
     }
 
-    pub(crate) fn set_install_error(&self, error: Option<Arc<str>>) {
+    pub(crate) fn set_install_error(&self, error: Option<Text>) {
         self.status().install_error = error;
     }
 
-    pub(crate) fn install_error(&self) -> Option<Arc<str>> {
+    pub(crate) fn install_error(&self) -> Option<Text> {
         self.status().install_error.clone()
     }
 
@@ -166,16 +165,7 @@ impl<T> ChannelSyncTx<T> {
             settled => return settled,
         };
         // The failure wakes the sender even where somebody still holds a clone of the receiving end.
-        let mut select = Select::new();
-        let room = select.send(&self.inner);
-        select.recv(&self.life.failed);
-        let ready = select.select();
-        if ready.index() == room {
-            ready.send(&self.inner, message).map_err(|error| self.life.refusal(error.0))
-        } else {
-            let _disconnected = ready.recv(&self.life.failed);
-            Err(self.life.refusal(message))
-        }
+        send_until(&self.inner, message, &self.life.failed).map_err(|message| self.life.refusal(message))
     }
 
     /// Sends `message` if the channel has room.

@@ -12,10 +12,9 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Select, SendTimeoutError, Sender, TrySendError, bounded};
-
 use super::channel::Life;
 use super::message::AppStateMessage;
+use super::seam::{Receiver, Select, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use super::transfer::{Transfer, Undelivered};
 use crate::batch::{NodeId, SeqNo};
 use crate::error::{Failure, panic_message};
@@ -164,43 +163,34 @@ impl<S, T: Transfer<S>> Courier<S, T> {
     /// Sends one message; waits for the reader without limit while the executor lives, and for the rest of its grace
     /// once it stops.
     fn send(&mut self, message: AppStateMessage<T::Outgoing>) -> Result<(), Undelivered> {
-        let mut message = match self.out.try_send(message) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Disconnected(_)) => return Err(Undelivered::NoReader),
-            Err(TrySendError::Full(message)) => message,
-        };
+        let mut message = message;
         loop {
+            message = match self.out.try_send(message) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(_)) => return Err(Undelivered::NoReader),
+                Err(TrySendError::Full(message)) => message,
+            };
             if let Some(deadline) = self.deadline {
                 return self.out.send_deadline(message, deadline).map_err(|error| match error {
                     SendTimeoutError::Timeout(_) => Undelivered::TooLate,
                     SendTimeoutError::Disconnected(_) => Undelivered::NoReader,
                 });
             }
-            message = match self.send_unless_stopped(message) {
-                Ok(sent) => return sent,
-                Err(message) => message,
-            };
+            self.wait_for_room();
         }
     }
 
-    /// Waits for room or for a sign from the executor; the message comes back if that was first.
-    fn send_unless_stopped(
-        &mut self,
-        message: AppStateMessage<T::Outgoing>,
-    ) -> Result<Result<(), Undelivered>, AppStateMessage<T::Outgoing>> {
+    /// Waits for room or for a sign from the executor.
+    fn wait_for_room(&mut self) {
         let mut select = Select::new();
-        let room = select.send(&self.out);
+        select.send(&self.out);
         select.recv(&self.wake);
-        let ready = select.select();
-        if ready.index() == room {
-            return Ok(ready.send(&self.out, message).map_err(|_| Undelivered::NoReader));
-        }
+        select.ready();
         // A token may be swallowed here: the mailbox is emptied before the next one is waited for.
-        if ready.recv(&self.wake).is_err() {
+        if self.wake.try_recv() == Err(TryRecvError::Disconnected) {
             let now = Instant::now();
             // A grace beyond the clock's range: a day is as good as for ever.
             self.deadline = now.checked_add(self.grace).or(now.checked_add(Duration::from_secs(86_400)));
         }
-        Err(message)
     }
 }

@@ -3,12 +3,11 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use crossbeam::channel::Sender;
-
 use super::channel::{ChannelSyncRx, ChannelSyncTx, ExecutorEnd, Life, channel};
 use super::message::ExecutionRequest;
+use super::seam::Sender;
 use crate::batch::{MaybeVec, NodeId, SeqNo, UnorderedBatch, UpdateBatch};
-use crate::error::{Failure, QueueError};
+use crate::error::{Failure, QueueError, Text};
 use crate::metrics::Metrics;
 use crate::sync::Arc;
 
@@ -132,7 +131,7 @@ impl<O> ExecutorHandle<O> {
     }
 
     /// Why the last state offered for installation was refused; `None` if it was not.
-    pub fn install_error(&self) -> Option<Arc<str>> {
+    pub fn install_error(&self) -> Option<Text> {
         self.work.life.install_error()
     }
 

@@ -5,17 +5,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crossbeam::channel::{never, select};
-
 use super::engine::Engine;
 use super::message::{ExecutionRequest, InstallStateMessage};
+use super::seam::{Select, TryRecvError};
 use super::transfer::{Step, Transfer};
 use super::worker_loop::Executor;
 use crate::app::{Application, Request};
 use crate::batch::SeqNo;
-use crate::error::{Failure, StateError, panic_message};
+use crate::error::{Failure, StateError, Text, panic_message};
 use crate::metrics::Counter;
-use crate::sync::Arc;
 
 /// What the wait for a state's next message ended with.
 enum Event<O, I> {
@@ -27,6 +25,15 @@ enum Event<O, I> {
     Shutdown,
     /// Another of the executor's threads failed.
     Failed,
+}
+
+/// What it means that `received` came out of a channel; `None` if nothing did.
+fn arrived<M, V>(received: Result<M, TryRecvError>, event: impl FnOnce(M) -> V, closed: V) -> Option<V> {
+    match received {
+        Ok(message) => Some(event(message)),
+        Err(TryRecvError::Disconnected) => Some(closed),
+        Err(TryRecvError::Empty) => None,
+    }
 }
 
 impl<A, S, E, T> Executor<A, S, E, T>
@@ -61,14 +68,29 @@ where
 
     /// Waits for whatever comes first, and where several have come takes any of them.
     fn wait(&self) -> Event<Request<A, S>, T::Incoming> {
-        let never = never();
         let room = self.work.inner.capacity().is_none_or(|capacity| self.deferred.len() < capacity);
-        let work = if room { &self.work.inner } else { &never };
-        select! {
-            recv(self.installs.inner) -> message => message.map_or(Event::Closed, Event::Message),
-            recv(work) -> request => request.map_or(Event::Shutdown, Event::Work),
-            recv(self.life.handles) -> _ => Event::Shutdown,
-            recv(self.life.failed) -> _ => Event::Failed,
+        let mut select = Select::new();
+        let messages = select.recv(&self.installs.inner);
+        let handles = select.recv(&self.life.handles);
+        let failed = select.recv(&self.life.failed);
+        if room {
+            select.recv(&self.work.inner);
+        }
+        loop {
+            let ready = select.ready();
+            let event = if ready == failed {
+                self.life.has_failed().then_some(Event::Failed)
+            } else if ready == handles {
+                self.life.handles_gone().then_some(Event::Shutdown)
+            } else if ready == messages {
+                arrived(self.installs.inner.try_recv(), Event::Message, Event::Closed)
+            } else {
+                arrived(self.work.inner.try_recv(), Event::Work, Event::Shutdown)
+            };
+            // A channel may be said to be ready when it is not.
+            if let Some(event) = event {
+                return event;
+            }
         }
     }
 
@@ -129,16 +151,16 @@ where
     }
 
     /// Reports that a state, or a piece of it, cannot be used, and returns the reason as text.
-    fn refuse(&self, seq: SeqNo, error: &StateError) -> Arc<str> {
-        let reason: Arc<str> = Arc::from(error.to_string());
+    fn refuse(&self, seq: SeqNo, error: &StateError) -> Text {
+        let reason = Text::from(error.to_string());
         self.life.metrics.add(Counter::refused_installs, 1);
-        self.life.set_install_error(Some(Arc::clone(&reason)));
+        self.life.set_install_error(Some(Text::clone(&reason)));
         tracing::warn!(%seq, %error, "state, or a piece of it, refused");
         reason
     }
 
     /// The state of `seq` was offered and is not there: batches above it cannot be executed without it.
-    fn lacks(&mut self, seq: SeqNo, reason: Arc<str>) {
+    fn lacks(&mut self, seq: SeqNo, reason: Text) {
         if self.last.is_none_or(|last| seq > last) {
             self.missing.insert(seq, reason);
         }

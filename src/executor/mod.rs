@@ -12,6 +12,7 @@ mod install;
 mod message;
 mod monolithic;
 mod replier;
+mod seam;
 mod sequential;
 mod speculative;
 mod start;

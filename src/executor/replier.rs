@@ -4,9 +4,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use crossbeam::channel::Receiver;
-
 use super::channel::Life;
+use super::seam::Receiver;
 use crate::batch::NodeId;
 use crate::error::{BoxError, Failure, panic_message};
 use crate::metrics::{Counter, Timer};
@@ -27,7 +26,7 @@ where
     F: ExecutorReplier,
     N: ReplyNode<R>,
 {
-    for answers in &queue {
+    for answers in queue.iter() {
         // Unwind safety: after a panic nothing of this batch, and nothing else of the node, is used again.
         let sent = catch_unwind(AssertUnwindSafe(|| {
             if F::answers(answers.kind) {

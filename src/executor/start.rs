@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crossbeam::channel::bounded;
-
 use super::channel::{ChannelSyncRx, ChannelSyncTx, Life, channel};
 use super::checkpoint::mailbox;
 use super::config::ExecutorConfig;
@@ -12,11 +10,12 @@ use super::engine::Engine;
 use super::handle::ExecutorHandle;
 use super::message::{AppStateMessage, ExecutionRequest, InstallStateMessage};
 use super::replier;
+use super::seam::bounded;
 use super::transfer::Transfer;
 use super::worker_loop::Executor;
 use crate::app::{Application, Reply, Request};
 use crate::batch::SeqNo;
-use crate::error::{Failure, InitError, panic_message};
+use crate::error::{Failure, InitError, Text, panic_message};
 use crate::reply::{ExecutorReplier, ReplyNode};
 use crate::sync::{Arc, JoinHandle, spawn};
 
@@ -120,7 +119,7 @@ impl Drop for End {
     fn drop(&mut self) {
         if !self.orderly {
             let batch = self.life.last_executed();
-            let message = Arc::from("the executor's thread died while it was stopping");
+            let message = Text::from("the executor's thread died while it was stopping");
             self.life.fail(Failure::Internal { batch, message });
         }
         self.life.end();
@@ -163,7 +162,7 @@ fn live<A, S, E, T>(
     // The engine's threads end here; destructors of the user's own may panic.
     let dropped = catch_unwind(AssertUnwindSafe(|| drop((engine, app, state, transfer, deferred))));
     if died || dropped.is_err() {
-        let message = Arc::from("a panic while the executor was stopping");
+        let message = Text::from("a panic while the executor was stopping");
         life.fail(Failure::Internal { batch: life.last_executed(), message });
     }
     end.orderly = true;

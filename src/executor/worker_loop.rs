@@ -7,18 +7,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use crossbeam::channel::{Sender, TryRecvError, select};
-
 use super::beside::{BESIDE, Beside};
 use super::channel::{ChannelSyncRx, Life};
 use super::checkpoint::Checkpoints;
 use super::engine::Engine;
 use super::message::{ExecutionRequest, InstallStateMessage};
 use super::replier::Answers;
+use super::seam::{Sender, TryRecvError, recv_until};
 use super::transfer::Transfer;
 use crate::app::{Application, Reply, Request};
 use crate::batch::{NodeId, SeqNo, UnorderedBatch, Update, UpdateBatch};
-use crate::error::{Failure, panic_message};
+use crate::error::{Failure, Text, panic_message};
 use crate::metrics::{Counter, Timer};
 use crate::reply::{BatchReplies, RequestType};
 use crate::sync::Arc;
@@ -47,7 +46,7 @@ where
     pub(super) deferred: VecDeque<ExecutionRequest<Request<A, S>>>,
     /// States above `last` whose installation was refused, and why. No batch above one of them may be executed
     /// before everything up to it was.
-    pub(super) missing: BTreeMap<SeqNo, Arc<str>>,
+    pub(super) missing: BTreeMap<SeqNo, Text>,
     /// What is being executed, for the report of a defect.
     pub(super) current: SeqNo,
 }
@@ -105,9 +104,9 @@ where
             Err(TryRecvError::Disconnected) => return Ok(None),
             Err(TryRecvError::Empty) => {}
         }
-        select! {
-            recv(self.work.inner) -> request => Ok(request.ok()),
-            recv(self.life.failed) -> _ => Err(self.cause()),
+        match recv_until(&self.work.inner, &self.life.failed) {
+            Some(request) => Ok(request.ok()),
+            None => Err(self.cause()),
         }
     }
 
@@ -151,7 +150,7 @@ where
         if let Some((&installed, reason)) =
             self.missing.first_key_value().filter(|(installed, _)| seq > **installed)
         {
-            return Err(Failure::MissingState { batch: seq, installed, reason: Arc::clone(reason) });
+            return Err(Failure::MissingState { batch: seq, installed, reason: Text::clone(reason) });
         }
         let executed = self.measured(batch, decided)?;
         self.reached(seq);

@@ -39,6 +39,11 @@ impl<'a, T> Chunks<'a, T> {
 
     /// The next chunk and the index of its first item, or `None` when all are taken.
     pub fn next(&self) -> Option<(usize, &'a mut [T])> {
+        // Relaxed: a hint. Who finds all taken does not count, so the count exceeds the number of chunks by at most the
+        // number of threads that ask at once, and never comes around to an index that was handed out.
+        if self.next.load(Ordering::Relaxed) >= self.len.div_ceil(self.chunk) {
+            return None;
+        }
         // Relaxed: the read-modify-write alone makes indexes unique; the items were published to this thread by
         // whatever published `self`.
         let index = self.next.fetch_add(1, Ordering::Relaxed);

@@ -4,38 +4,48 @@
 //!
 //! A fixed number of buckets, each a list that only grows at its head. [`Pending::push`] puts an item in front;
 //! [`Pending::newest`] walks a bucket from its head at that moment. What was pushed before (in the sense of happens-before)
-//! is found; what is pushed meanwhile may be. Items are shared for `'b`, and each carries its own link, so that nothing is
-//! allocated. An item is pushed once: its link would lead from one list into another, which may live shorter.
+//! is found; what is pushed meanwhile may be. Items are shared for `'b`, and each lies beside its own link, so that nothing
+//! is allocated. An item is pushed once: its link would lead from one list into another, which may live shorter.
 
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::ptr;
 
 use crate::sync::{AtomicPtr, Ordering};
 
-/// The link inside an item. Written before the item is pushed, read-only from then on.
+/// An item, and its link. The link is written before the item is pushed, and only read from then on. Nobody else gets at
+/// it, so whatever is behind it was pushed.
 #[derive(Debug)]
-pub struct Link<T>(AtomicPtr<T>);
+pub struct Linked<T> {
+    item: T,
+    link: AtomicPtr<Linked<T>>,
+}
 
 /// The address that stands for "not pushed"; no item lies there.
 fn unlinked<T>() -> *mut T {
     ptr::without_provenance_mut(1)
 }
 
-impl<T> Default for Link<T> {
-    fn default() -> Self {
-        Link(AtomicPtr::new(unlinked()))
+impl<T> Linked<T> {
+    /// An item that was not pushed yet.
+    #[inline]
+    pub fn new(item: T) -> Self {
+        Linked { item, link: AtomicPtr::new(unlinked()) }
     }
 }
 
-/// An item that carries its link: always the same one, which no other item returns.
-pub trait Linked: Sized {
-    /// The link.
-    fn link(&self) -> &Link<Self>;
+impl<T> Deref for Linked<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.item
+    }
 }
 
 /// The head of one bucket.
 #[derive(Debug)]
-pub struct Head<T>(AtomicPtr<T>);
+pub struct Head<T>(AtomicPtr<Linked<T>>);
 
 impl<T> Default for Head<T> {
     fn default() -> Self {
@@ -50,7 +60,7 @@ pub struct Pending<'b, T> {
     _items: PhantomData<fn(&'b T) -> &'b T>,
 }
 
-// SAFETY: a handle reaches atomics, and hands out `&'b T`, which another thread put in (hence `T: Sync`).
+// SAFETY: a handle reaches atomics, and hands out `&'b Linked<T>`, which another thread put in (hence `T: Sync`).
 unsafe impl<T: Sync> Send for Pending<'_, T> {}
 // SAFETY: as above; a shared handle can do no more than a copy of it.
 unsafe impl<T: Sync> Sync for Pending<'_, T> {}
@@ -63,7 +73,7 @@ impl<T> Clone for Pending<'_, T> {
 
 impl<T> Copy for Pending<'_, T> {}
 
-impl<'b, T: Linked> Pending<'b, T> {
+impl<'b, T> Pending<'b, T> {
     /// An empty index of these buckets, a power of two of them.
     ///
     /// # Panics
@@ -77,7 +87,7 @@ impl<'b, T: Linked> Pending<'b, T> {
     }
 
     #[inline]
-    fn head(&self, fingerprint: u64) -> &'b AtomicPtr<T> {
+    fn head(&self, fingerprint: u64) -> &'b AtomicPtr<Linked<T>> {
         &self.heads[fingerprint as usize & (self.heads.len() - 1)].0
     }
 
@@ -87,11 +97,11 @@ impl<'b, T: Linked> Pending<'b, T> {
     ///
     /// If it was pushed before, anywhere.
     #[inline]
-    pub fn push(&self, fingerprint: u64, item: &'b T) {
+    pub fn push(&self, fingerprint: u64, item: &'b Linked<T>) {
         let head = self.head(fingerprint);
         // Relaxed: the address is only stored; whoever follows it acquires through the head.
         let mut first = head.load(Ordering::Relaxed);
-        let link = &item.link().0;
+        let link = &item.link;
         // Relaxed: published by the exchange of the head, below. One push wins this one.
         let won = link.compare_exchange(unlinked(), first, Ordering::Relaxed, Ordering::Relaxed);
         assert!(won.is_ok(), "an item is pushed once");
@@ -112,14 +122,15 @@ impl<'b, T: Linked> Pending<'b, T> {
 
     /// The items of a bucket, the newest first.
     #[inline]
-    pub fn newest(&self, fingerprint: u64) -> impl Iterator<Item = &'b T> {
+    pub fn newest(&self, fingerprint: u64) -> impl Iterator<Item = &'b Linked<T>> {
         // Acquire: pairs with `push`.
         let mut next = self.head(fingerprint).load(Ordering::Acquire);
         std::iter::from_fn(move || {
-            // SAFETY: null, or made by `push` from a `&'b T`; the items behind the head are published by it, see `push`.
-            let item: &'b T = unsafe { next.as_ref() }?;
+            // SAFETY: null, or made by `push` from a `&'b Linked<T>` (and never
+            // `unlinked`: `push` gives an item a link before anybody finds it); the items behind the head are published by it, see `push`.
+            let item: &'b Linked<T> = unsafe { next.as_ref() }?;
             // Relaxed: written before the item was pushed, which this thread has acquired.
-            next = item.link().0.load(Ordering::Relaxed);
+            next = item.link.load(Ordering::Relaxed);
             Some(item)
         })
     }
@@ -129,32 +140,24 @@ impl<'b, T: Linked> Pending<'b, T> {
 mod tests {
     use super::*;
 
-    struct Item(u64, Link<Item>);
-
-    impl Linked for Item {
-        fn link(&self) -> &Link<Item> {
-            &self.1
-        }
-    }
-
     #[test]
     fn the_newest_comes_first_and_buckets_are_apart() {
-        let items: Vec<Item> = (0..6).map(|number| Item(number, Link::default())).collect();
-        let mut heads: [Head<Item>; 2] = Default::default();
+        let items: Vec<Linked<u64>> = (0..6).map(Linked::new).collect();
+        let mut heads: [Head<u64>; 2] = Default::default();
         let pending = Pending::new(&mut heads);
         assert_eq!(pending.newest(0).count(), 0);
         for item in &items {
-            pending.push(item.0, item);
+            pending.push(**item, item);
         }
-        let numbers = |bucket| pending.newest(bucket).map(|item| item.0).collect::<Vec<_>>();
+        let numbers = |bucket| pending.newest(bucket).map(|item| **item).collect::<Vec<_>>();
         assert_eq!((numbers(0), numbers(1)), (vec![4, 2, 0], vec![5, 3, 1]));
     }
 
     #[test]
     #[should_panic(expected = "pushed once")]
     fn an_item_is_pushed_once() {
-        let item = Item(0, Link::default());
-        let mut heads: [[Head<Item>; 1]; 2] = Default::default();
+        let item = Linked::new(0);
+        let mut heads: [[Head<u64>; 1]; 2] = Default::default();
         for heads in &mut heads {
             Pending::new(heads).push(0, &item);
         }

@@ -127,16 +127,17 @@ impl Table {
     /// Starts an epoch that expects about `expected` fingerprints: everything stored before is gone.
     pub fn begin<'b, T>(&'b mut self, expected: usize) -> (Reader<'b, T>, Writer<'b, T>) {
         let wanted = expected.saturating_mul(4).next_power_of_two().max(LEAST_SLOTS);
-        let newest = self.tables.pop().unwrap_or(ptr::null_mut());
-        for older in self.tables.drain(..) {
+        let &newest = self.tables.last().expect("a table from its making to its end");
+        let last = self.tables.len() - 1;
+        for older in self.tables.drain(..last) {
             // SAFETY: from `Box::into_raw`, removed from the list here; `&mut self` means that no reader is left.
             drop(unsafe { Box::from_raw(older) });
         }
-        // SAFETY: the newest table is never null (`new` and this function put one in), and `&mut self` means that
-        // nobody else reaches it.
+        // SAFETY: tables in the list are alive, and `&mut self` means that nobody else reaches this one.
         let slots = unsafe { &mut *newest };
         let table = if slots.slots.len() < wanted {
             let larger = Slots::boxed(wanted);
+            self.tables[0] = larger;
             // SAFETY: as for the older ones.
             drop(unsafe { Box::from_raw(newest) });
             larger
@@ -144,7 +145,6 @@ impl Table {
             slots.mask = wanted - 1;
             newest
         };
-        self.tables.push(table);
         self.start_epoch(table);
         // Relaxed: readers are handed to other threads by something that orders it (the gate).
         self.current.store(table, Ordering::Relaxed);
@@ -178,12 +178,16 @@ fn tag(fingerprint: u64, epoch: u64) -> u64 {
     (fingerprint & !EPOCH_MASK) | epoch
 }
 
-/// The entry in `slot`, which carries this epoch's tag.
+/// The entry in `slot`.
+///
+/// # Safety
+///
+/// This thread has found the slot by a tag of the epoch of a [`Writer<'b, T>`], which has not ended.
 #[inline]
-fn entry<'b, T>(slot: &Slot) -> &'b T {
+unsafe fn entry<'b, T>(slot: &Slot) -> &'b T {
     // Acquire: pairs with the writer's Release store of a newer entry.
     let entry = slot.entry.load(Ordering::Acquire);
-    // SAFETY: the slot's tag carries this epoch, and the entry is stored before the tag; within the epoch only
+    // SAFETY: the entry is stored before the tag by which the caller found it; within the epoch only
     // `Writer<'b, T>::store` stores entries, from `&'b T`.
     unsafe { &*entry.cast::<T>() }
 }
@@ -205,7 +209,10 @@ impl<'b, T> Reader<'b, T> {
         // SAFETY: tables of this epoch live until the next `begin`, which needs 'b to have ended.
         let table = unsafe { &*table };
         let (index, found) = table.probe(fingerprint, tag(fingerprint, self.epoch));
-        found.then(|| entry(&table.slots[index]))
+        found.then(|| {
+            // SAFETY: found by the tag of this reader's epoch, whose writer `begin` made for the same 'b and T.
+            unsafe { entry(&table.slots[index]) }
+        })
     }
 }
 
@@ -222,7 +229,11 @@ impl<'b, T> Writer<'b, T> {
     pub fn find(&self, fingerprint: u64) -> Place<'b, T> {
         let slots = self.slots();
         let (index, found) = slots.probe(fingerprint, tag(fingerprint, self.epoch));
-        Place { index, found, entry: found.then(|| entry(&slots.slots[index])) }
+        let entry = found.then(|| {
+            // SAFETY: found by the tag of this writer's epoch.
+            unsafe { entry(&slots.slots[index]) }
+        });
+        Place { index, found, entry }
     }
 
     /// Stores `value` as the newest entry of `fingerprint`, at the place that `find` returned for it.

@@ -7,7 +7,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::sync::{AtomicBool, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, MutPtr, Ordering, UnsafeCell};
 
 /// See the module's documentation.
 pub struct TryLock<T> {
@@ -20,9 +20,13 @@ unsafe impl<T: Send> Sync for TryLock<T> {}
 
 /// The lock's data while it is held; unlocks when dropped, also by a panic.
 pub struct Guard<'a, T> {
-    lock: &'a TryLock<T>,
-    data: *mut T,
+    /// Goes before the lock is released: models see in it how long the data is in use.
+    data: MutPtr<T>,
+    _held: Held<'a>,
 }
+
+/// The lock while it is held.
+struct Held<'a>(&'a AtomicBool);
 
 impl<T> TryLock<T> {
     /// An unlocked lock.
@@ -40,7 +44,8 @@ impl<T> TryLock<T> {
         // Acquire: pairs with the unlock, so that what the last holder did is visible. An exchange that fails writes
         // nothing, so it cannot come between the holder and its unlock.
         self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        Some(Guard { lock: self, data: self.data.with_mut(|data| data) })
+        let held = Held(&self.locked);
+        Some(Guard { data: self.data.get_mut(), _held: held })
     }
 
     /// The data, when nobody can hold the lock.
@@ -53,22 +58,26 @@ impl<T> Deref for Guard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the lock is held by this guard, and the guard is borrowed.
-        unsafe { &*self.data }
+        self.data.with(|data| {
+            // SAFETY: the lock is held by this guard, and the guard is borrowed.
+            unsafe { &*data }
+        })
     }
 }
 
 impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the lock is held by this guard, and the guard is borrowed mutably.
-        unsafe { &mut *self.data }
+        self.data.with(|data| {
+            // SAFETY: the lock is held by this guard, and the guard is borrowed mutably.
+            unsafe { &mut *data }
+        })
     }
 }
 
-impl<T> Drop for Guard<'_, T> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         // Release: pairs with the swap in `try_lock`.
-        self.lock.locked.store(false, Ordering::Release);
+        self.0.store(false, Ordering::Release);
     }
 }
 

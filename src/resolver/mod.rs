@@ -148,7 +148,7 @@ impl<'b> Overlay<'b> {
             Some(below) if record.kind() == Kind::Operand => fold(record, below.record, memory, operator),
             _ => record,
         };
-        let Record { fingerprint, position, .. } = *record;
+        let (fingerprint, position) = (record.fingerprint, record.position);
         let previous = place.entry;
         let version = &*memory.arena.alloc_with(|| Version { record, previous, position, rank });
         self.latest.items[rank as usize] = Some(version);

@@ -10,7 +10,7 @@ use crate::raw::pending::Pending;
 use crate::raw::table::Reader;
 use crate::unit::set::Fingerprinted;
 use crate::unit::version::Version;
-use crate::unit::writes::{Kind, Record, WriteSet};
+use crate::unit::writes::{Content, Kind, Record, WriteSet};
 use crate::unit::{Outcome, Versions};
 
 /// How many unretired writes of a bucket a reader looks at; beyond that it takes the retired value.
@@ -21,7 +21,7 @@ const LOOKS: usize = 16;
 pub struct Stamps<'b> {
     pub(super) table: Reader<'b, Version<'b>>,
     /// The writes of finished units, where units may read them.
-    pub(super) pending: Option<Pending<'b, Record<'b>>>,
+    pub(super) pending: Option<Pending<'b, Content<'b>>>,
 }
 
 impl<'b> Stamps<'b> {

@@ -38,7 +38,7 @@ use crate::sync::{Cell, RefCell};
 use bytes::Bytes;
 use reads::{Read, ReadSet};
 use version::Version;
-use writes::{Kind, Record, WriteSet, Written};
+use writes::{Content, Kind, Record, WriteSet, Written};
 
 /// Makes 64-bit fingerprints of (column, key), with random keys of this process: clients cannot choose collisions.
 #[derive(Clone, Debug)]
@@ -152,8 +152,7 @@ impl<S, V: Copy> Clone for Surroundings<'_, S, V> {
 impl<S, V: Copy> Copy for Surroundings<'_, S, V> {}
 
 /// What a unit unwinds with when it is abandoned.
-#[derive(Debug)]
-pub struct Abandoned;
+struct Abandoned;
 
 /// One run of one operation. See the module's documentation.
 pub struct ExecutionUnit<'u, 'b, S, V> {
@@ -309,7 +308,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
                 let name = self.memory.column(column);
                 let key = Bytes::copy(arena, key);
                 let position = self.position;
-                let record = arena.alloc_with(|| Record::new(fingerprint, position, name, key, written));
+                let record = arena.alloc_with(|| Content::record(fingerprint, position, name, key, written));
                 self.writes.push(arena, record);
             }
         }

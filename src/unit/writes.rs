@@ -3,7 +3,7 @@
 use super::bytes::Bytes;
 use super::set::{ArenaSet, Fingerprinted};
 use crate::arena::{Name, Workspace};
-use crate::raw::pending::{Link, Linked};
+use crate::raw::pending::Linked;
 use crate::state::MergeOperator;
 
 /// How a write changes its key.
@@ -27,10 +27,12 @@ pub struct Written<'b> {
     pub bytes: Bytes<'b>,
 }
 
-/// One key's write by one unit: one cache line. Nothing in it changes once it is made, so that anybody may read it as
-/// soon as it is handed over.
+/// One key's write by one unit, where others can find it: one cache line. Its address is the write's identity.
+pub type Record<'b> = Linked<Content<'b>>;
+
+/// What a record says. Nothing in it changes once it is made, so that anybody may read it as soon as it is handed over.
 #[derive(Debug)]
-pub struct Record<'b> {
+pub struct Content<'b> {
     /// Of column and key.
     pub fingerprint: u64,
     /// The unit's position.
@@ -39,21 +41,20 @@ pub struct Record<'b> {
     column: Name<'b>,
     key: Bytes<'b>,
     bytes: Bytes<'b>,
-    link: Link<Record<'b>>,
 }
 
-impl<'b> Record<'b> {
+impl<'b> Content<'b> {
     /// The write `written`, of the unit at `position`, to `key` in `column`.
     #[inline]
-    pub fn new(
+    pub fn record(
         fingerprint: u64,
         position: u32,
         column: Name<'b>,
         key: Bytes<'b>,
         written: Written<'b>,
-    ) -> Self {
+    ) -> Record<'b> {
         let Written { kind, bytes } = written;
-        Record { fingerprint, position, kind, column, key, bytes, link: Link::default() }
+        Linked::new(Content { fingerprint, position, kind, column, key, bytes })
     }
 
     /// The key's column.
@@ -93,8 +94,8 @@ impl<'b> Record<'b> {
     }
 
     /// This write with another effect, for a key that is written again or an operand that is folded.
-    pub fn with(&self, written: Written<'b>) -> Self {
-        Record::new(self.fingerprint, self.position, self.column, self.key, written)
+    pub fn with(&self, written: Written<'b>) -> Record<'b> {
+        Content::record(self.fingerprint, self.position, self.column, self.key, written)
     }
 }
 
@@ -102,13 +103,6 @@ impl Fingerprinted for &Record<'_> {
     #[inline]
     fn fingerprint(&self) -> u64 {
         self.fingerprint
-    }
-}
-
-impl<'b> Linked for Record<'b> {
-    #[inline]
-    fn link(&self) -> &Link<Record<'b>> {
-        &self.link
     }
 }
 

@@ -134,6 +134,8 @@ pub enum Op {
     Wait(Arc<Gate>),
     /// Looks for a key, opens the gate, and panics if the key was there (`true`), or if it was not (`false`).
     Trap(&'static str, bool, Arc<Gate>),
+    /// Unordered: looks for a key, and as long as it is not there asks the same again.
+    AskUntil(&'static str, ExecutorHandle<Op>),
     Panic,
 }
 
@@ -177,7 +179,7 @@ pub fn run(state: &mut impl CRUDState, op: &Op) -> Option<u64> {
             assert!(found.is_some() != *there, "the trap of `{key}` springs");
             found
         }
-        Op::Panic => panic!("the operation panics"),
+        Op::AskUntil(..) | Op::Panic => panic!("the operation panics"),
     }
 }
 
@@ -194,6 +196,14 @@ impl Application<TestState> for Kv {
             Op::Wait(gate) => {
                 gate.pass();
                 None
+            }
+            Op::AskUntil(key, handle) => {
+                let found = get(state, key);
+                if found.is_none() {
+                    let again = reads(0, [Op::AskUntil(key, handle.clone())]);
+                    handle.try_queue_update_unordered(again).expect("there is room");
+                }
+                found
             }
             _ => panic!("the unordered request panics"),
         }

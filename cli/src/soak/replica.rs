@@ -206,32 +206,25 @@ impl Replica {
     }
 }
 
-fn monolithic<E: TMonolithicStateExecutor<App, S, Tally>>(
-    kind: ExecutorKind,
-    config: ExecutorConfig,
-    initial: (S, Vec<Request>),
-    empty: S,
-) -> Result<Replica, CliError> {
-    let (handle, work) = E::init_handle_with(&config)?;
-    let (tally, app) = (Arc::new(Tally::new()), Service(Mixture::new()));
-    let (installs, checkpoints) =
-        E::init_with::<ReplicaReplier>(config, work, Some(initial), app, Arc::clone(&tally))
-            .map_err(|source| CliError::Init { executor: kind.name(), source })?;
-    let (installs, checkpoints) = (Installs::Mon(installs), Checkpoints::Mon(checkpoints));
-    Ok(Replica { kind, handle, tally, installs, checkpoints, base: empty.snapshot(), empty })
+/// Starts executors of one kind of state transfer.
+macro_rules! starting {
+    ($name:ident, $executor:ident, $variant:ident) => {
+        fn $name<E: $executor<App, S, Tally>>(
+            kind: ExecutorKind,
+            config: ExecutorConfig,
+            initial: (S, Vec<Request>),
+            empty: S,
+        ) -> Result<Replica, CliError> {
+            let (handle, work) = E::init_handle_with(&config)?;
+            let (tally, app) = (Arc::new(Tally::new()), Service(Mixture::new()));
+            let (installs, checkpoints) =
+                E::init_with::<ReplicaReplier>(config, work, Some(initial), app, Arc::clone(&tally))
+                    .map_err(|source| CliError::Init { executor: kind.name(), source })?;
+            let (installs, checkpoints) = (Installs::$variant(installs), Checkpoints::$variant(checkpoints));
+            Ok(Replica { kind, handle, tally, installs, checkpoints, base: empty.snapshot(), empty })
+        }
+    };
 }
 
-fn divisible<E: TDivisibleStateExecutor<App, S, Tally>>(
-    kind: ExecutorKind,
-    config: ExecutorConfig,
-    initial: (S, Vec<Request>),
-    empty: S,
-) -> Result<Replica, CliError> {
-    let (handle, work) = E::init_handle_with(&config)?;
-    let (tally, app) = (Arc::new(Tally::new()), Service(Mixture::new()));
-    let (installs, checkpoints) =
-        E::init_with::<ReplicaReplier>(config, work, Some(initial), app, Arc::clone(&tally))
-            .map_err(|source| CliError::Init { executor: kind.name(), source })?;
-    let (installs, checkpoints) = (Installs::Div(installs), Checkpoints::Div(checkpoints));
-    Ok(Replica { kind, handle, tally, installs, checkpoints, base: empty.snapshot(), empty })
-}
+starting!(monolithic, TMonolithicStateExecutor, Mon);
+starting!(divisible, TDivisibleStateExecutor, Div);

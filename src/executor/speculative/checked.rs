@@ -9,12 +9,10 @@
 //! touched, which states are promised to be the same on every replica. The first position that differs is the culprit: all
 //! before it were the same in both runs, so it saw the same.
 
-use std::sync::Arc;
-
 use super::{Plan, Run, Speculative, Way};
 use crate::app::{Application, ApplicationData, Reply, Request, ScalableApp};
 use crate::batch::UpdateBatch;
-use crate::error::Failure;
+use crate::error::{Failure, Text};
 use crate::metrics::Counter;
 use crate::reply::BatchReplies;
 use crate::retire::Tail;
@@ -133,7 +131,7 @@ where
         let differ = |(position, difference): (usize, String)| Failure::NotDeterministic {
             batch: seq,
             position,
-            difference: Arc::from(difference),
+            difference: Text::from(difference),
         };
         self.metrics.add(Counter::sequential_batches, 1);
         self.metrics.add(Counter::checked_batches, 1);

@@ -27,7 +27,7 @@ use crate::app::{Reply, Request, ScalableApp};
 use crate::arena::Arenas;
 use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
 use crate::commit::commit;
-use crate::error::{Failure, InitError, MergePanicked, panic_message};
+use crate::error::{Failure, InitError, MergePanicked, Text, panic_message};
 use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig};
 use crate::raw::gate::Payload;
@@ -268,7 +268,7 @@ where
         // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
         catch_unwind(AssertUnwindSafe(|| commit(overlay, state, seq, &mut self.pool)))
             .map_err(|panic| Failure::CommitPanicked { batch: seq, message: panic_message(&*panic) })?
-            .map_err(|source| Failure::CommitRefused { batch: seq, source: Arc::new(source) })?;
+            .map_err(|source| Failure::CommitRefused { batch: seq, source: source.into() })?;
         if planner_is_sound {
             self.planner = planner;
         }
@@ -334,6 +334,6 @@ fn settle<'b, R>(
         }
         (_, Err(panic)) => Err(internal(panic_message(&*panic))),
         (Some(tail), Ok(())) => Ok(tail),
-        (None, Ok(())) => Err(internal(Arc::from("a unit was left unretired"))),
+        (None, Ok(())) => Err(internal(Text::from("a unit was left unretired"))),
     }
 }

@@ -304,15 +304,18 @@ impl Class {
         self.cost_of(self.in_use).unwrap_or(f64::INFINITY)
     }
 
-    /// Where operations are measured, each batch says something about the way in use that holds against all others.
+    /// Where operations are measured, each batch says something about the way in use that holds against all others. Where
+    /// they are not, others may have been better only because operations were: then they are tried again soon.
     fn reconsider(&mut self) {
         let known = Way::ALL.iter().filter_map(|&way| Some((way, self.cost_of(way)?)));
         let best = known.min_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((way, cost)) = best
-            && self.measured > 0
-            && cost < self.cost_in_use() * BETTER
-        {
+        let Some((way, _)) = best.filter(|best| best.1 < self.cost_in_use() * BETTER) else {
+            return;
+        };
+        if self.measured > 0 {
             (self.in_use, self.until_burst_ns) = (way, 0.0);
+        } else {
+            self.until_burst_ns = self.until_burst_ns.min(FIRST_PAUSE * BURST_NS);
         }
     }
 

@@ -331,6 +331,23 @@ fn every_atomic_has_a_row_and_every_model_is_there() {
     assert_none(tokens.into_iter().filter_map(model).collect());
 }
 
+/// A model that nothing can break says nothing.
+#[test]
+fn every_model_has_a_mutant() {
+    let table = read("loom-tests/mutants.toml");
+    let (_, others) = sources();
+    let mut models = 0;
+    for source in others.iter().filter(|source| source.path.starts_with("loom-tests/src/")) {
+        for test in source.text.split("#[test]\nfn ").skip(1) {
+            let name: String = test.chars().take_while(|&character| is_word(character)).collect();
+            let model = format!("{}::{name}", source.modules().last().expect("a module"));
+            assert!(table.contains(&format!("model = \"{model}\"\n")), "{model} has no mutant");
+            models += 1;
+        }
+    }
+    assert!(models > 40, "{models} models were found");
+}
+
 #[test]
 fn atomics_without_a_row_are_caught() {
     let document =

@@ -4,7 +4,7 @@
 //! its position, unless values are forwarded. Retirement then has to see to it that it was the right one.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex as Unwatched, OnceLock};
 
 use atlas_smr_execution::app::{Application, ApplicationData, Hints, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, SeqNo, Update};
@@ -110,6 +110,8 @@ pub struct Ops {
     alive: Arc<()>,
     /// What was seen that never stood together. An assertion would be caught like any panic ahead of turn.
     torn: OnceLock<String>,
+    /// The first keys that operations write, in the order in which their runs ended. Loom does not see it.
+    ended: Unwatched<Vec<u8>>,
 }
 
 /// A reply, of which it is known whether it was dropped.
@@ -164,6 +166,7 @@ impl ScalableApp<Numbers> for Ops {
                 let _ = self.torn.set(format!("{op:?} saw values that never stood together: {answer}"));
             }
         }
+        self.ended.lock().expect("nobody panics here").extend(op.writes.first());
         if op.panics {
             std::panic::resume_unwind(Box::new("the operation panicked"));
         }
@@ -187,6 +190,7 @@ pub struct Setup {
     hints: bool,
     again: bool,
     stale: f32,
+    ended: Vec<u8>,
 }
 
 /// Fingerprints must not differ from one schedule to the next: loom replays schedules.
@@ -209,6 +213,7 @@ impl Setup {
             hints: false,
             again: false,
             stale: 0.0,
+            ended: Vec::new(),
         }
     }
 
@@ -237,6 +242,11 @@ impl Setup {
         Setup { queue, window, ..self }
     }
 
+    /// True if a run of the operation that first writes `a` ended before any of the one that first writes `b`.
+    pub fn ended_before(&self, a: u8, b: u8) -> bool {
+        self.ended.iter().find(|&&key| key == a || key == b) == Some(&a)
+    }
+
     /// Runs the batch by `run`, and checks replies and state against the sequential loop. It may be run again.
     pub fn batch(&mut self, run: impl for<'b> FnOnce(&Batch<'_, 'b>, &Lent<'b>)) -> Counts {
         let len = self.updates.len();
@@ -247,6 +257,7 @@ impl Setup {
             one_moment: !self.forwards,
             alive: Arc::clone(&alive),
             torn: OnceLock::new(),
+            ended: Unwatched::default(),
         };
         let panics = self.updates.iter().position(|update| update.operation().panics);
         let (lent, memory) = self.arenas.lend();
@@ -275,6 +286,7 @@ impl Setup {
         };
         run(&batch, &batch.lent);
         assert_eq!(app.torn.get(), None);
+        self.ended = app.ended.lock().expect("nobody panics there").clone();
         let tail = batch.retirement.into_tail().expect("no unit is left unretired");
         assert_eq!(
             tail.fault.map(|fault| fault.position),

@@ -12,7 +12,7 @@ fn two_threads(marks: &Marks, ops: &[Op], mine: &[usize], theirs: &[usize]) {
     run_two_threads(marks, Setup::new(ops), mine, theirs);
 }
 
-fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[usize]) {
+fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[usize]) -> (Setup, u64) {
     let counts = setup.batch(|batch, lent| {
         let part = |thread: usize, positions: &[usize]| {
             let mut memory = lent.take(thread);
@@ -30,6 +30,7 @@ fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[us
     marks.mark("a replay", counts.replays > 0);
     marks.mark("no replay", counts.replays == 0);
     marks.mark("overtaken", counts.overtaken > 0);
+    (setup, counts.replays)
 }
 
 #[test]
@@ -109,11 +110,13 @@ fn values_are_forwarded() {
     const OPS: &[Op] = &[
         Op { writes: &[1], ..Op::NONE },
         Op { reads: &[2], writes: &[2], ..Op::NONE },
-        Op { reads: &[2], writes: &[2], ..Op::NONE },
+        Op { reads: &[2], writes: &[3], ..Op::NONE },
     ];
-    const MARKS: &[&str] = &["a replay", "no replay"];
+    const MARKS: &[&str] = &["a replay", "no replay", "a value was forwarded"];
     run_model("retire::values_are_forwarded", 3, MARKS, |marks| {
-        run_two_threads(marks, Setup::new(OPS).forwarding(), &[1, 0], &[2]);
+        let (setup, replays) = run_two_threads(marks, Setup::new(OPS).forwarding(), &[1, 0], &[2]);
+        // The third ended before the first, so the second had not retired.
+        marks.mark("a value was forwarded", replays == 0 && setup.ended_before(3, 1));
     });
 }
 

@@ -14,7 +14,7 @@ use atlas_smr_raft::snapshot::Snapshot;
 use atlas_smr_raft::storage::{OpenError, Storage, open};
 use atlas_smr_raft::types::{Answers, Entry};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
-use openraft::{RaftLogReader, RaftSnapshotBuilder};
+use openraft::{RaftLogReader, RaftSnapshotBuilder, StorageHelper};
 
 use common::{
     Numbers, Request, apply, batch, blank, command, config, encode, id, log_with_conflicts, membership, read,
@@ -298,6 +298,33 @@ async fn a_snapshot_of_one_kind_is_installed_into_another() {
         reapply(&mut follower).await;
         assert_eq!(digest(&follower).await, end, "{from} into {to}, restarted");
     }
+}
+
+/// A crash between the arrival of a snapshot and its installation: it is of committed entries, and the log begins anew.
+#[tokio::test]
+async fn a_snapshot_that_arrived_is_taken_at_the_next_start() {
+    let (there, here) = (folder(), folder());
+    let kind = ExecutorKind::MultiDivisible;
+    let (mut leader, mut follower) = (storage(there.path(), kind), storage(here.path(), kind));
+    let log = log_with_conflicts(5, 0, 100, 0);
+    append(&mut leader, &log).await;
+    append(&mut follower, &log[..20]).await;
+    let sent = snapshot(&mut leader).await;
+    let mut incoming = follower.snapshots.receive(&sent.manifest_bytes()).expect("a manifest");
+    for key in incoming.missing() {
+        incoming.add(&sent.read_part(key).expect("a part")).expect("wanted");
+    }
+    incoming.finish().expect("whole");
+    drop(follower);
+    let mut follower = storage(here.path(), kind);
+    let (mut log, machine) = (follower.log.clone(), &mut follower.machine);
+    let initial = StorageHelper::new(&mut log, machine).get_initial_state().await.expect("a state");
+    assert_eq!(initial.committed, Some(id(1, 99)));
+    let state = log.get_log_state().await.expect("a state");
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(1, 99)), Some(id(1, 99))));
+    append(&mut follower, &log_with_conflicts(6, 100, 5, 0)).await;
+    append(&mut leader, &log_with_conflicts(6, 100, 5, 0)).await;
+    assert_eq!(digest(&follower).await, digest(&leader).await);
 }
 
 #[tokio::test]

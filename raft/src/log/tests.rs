@@ -175,7 +175,11 @@ async fn a_snapshot_takes_the_place_of_the_log() -> Outcome {
     log.save_committed(Some(id(3, 501))).await?;
     log.blocking_append(entries(4, 503..520)).await?;
     log.purge(id(5, 510)).await?;
-    assert_eq!(terms(&mut log).await, [], "what follows entries that were not decided was not either");
+    assert_eq!(
+        log.log().read(0, u64::MAX).count(),
+        0,
+        "what follows entries that were not decided was not either"
+    );
     log.blocking_append(entries(5, 511..513)).await?;
     drop(log);
     assert_eq!(terms(&mut open(&dir)).await, of_term(5, 511..513));

@@ -5,13 +5,15 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use atlas_smr_raft::disk::{Disk, DiskWrite};
 use atlas_smr_raft::log::LogStore;
 use atlas_smr_raft::machine::{ExecutorKind, Reader};
 use atlas_smr_raft::snapshot::SnapshotStore;
-use atlas_smr_raft::storage::Storage;
+use atlas_smr_raft::storage::{Storage, open};
 use atlas_smr_raft::types::{Answers, Batch, Command, Member, Raft, TypeConfig, Vote};
 use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
@@ -106,6 +108,10 @@ struct Node {
 
 impl Node {
     async fn start(id: u64, dir: &Path, kind: ExecutorKind, router: &Router) -> Node {
+        Self::start_on(id, storage(dir, kind), router).await
+    }
+
+    async fn start_on(id: u64, storage: Storage<Numbers>, router: &Router) -> Node {
         let config = Config {
             heartbeat_interval: 100,
             election_timeout_min: 500,
@@ -116,7 +122,7 @@ impl Node {
             ..Config::default()
         };
         let config = Arc::new(config.validate().expect("settings"));
-        let Storage { log, machine, reader, snapshots } = storage(dir, kind);
+        let Storage { log, machine, reader, snapshots } = storage;
         let raft = Raft::new(id, config, router.clone(), log.clone(), machine).await.expect("a node");
         router.0.lock().expect("not poisoned").insert(id, (raft.clone(), snapshots));
         Node { id, raft, reader, log }
@@ -292,4 +298,44 @@ async fn a_node_that_is_far_behind_catches_up_by_a_snapshot() {
             node.stop(&router).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_stops_the_node_with_a_clear_message_and_loses_nothing_acknowledged() {
+    let (dir, router) = (tempfile::tempdir().expect("a folder"), Router::default());
+    let kind = ExecutorKind::MultiDivisible;
+    let full = Arc::new(AtomicBool::new(false));
+    let mut config = common::config(dir.path(), kind);
+    let hook = Arc::clone(&full);
+    config.disk = Disk::failing(move |what| match what {
+        DiskWrite::Log if hook.load(Ordering::SeqCst) => Err(std::io::Error::other("no space left")),
+        _ => Ok(()),
+    });
+    let node = Node::start_on(1, open(config, Numbers).expect("a storage"), &router).await;
+    node.raft.initialize(BTreeMap::from([(1, Member::default())])).await.expect("initialized");
+    node.raft.wait(HANG).state(ServerState::Leader, "alone").await.expect("leads");
+    let add = |serial| command(1, serial, &Request::add("a", 1));
+    assert_eq!(replies(&node.write(vec![add(1), add(2)]).await), [Some(1), Some(2)]);
+    full.store(true, Ordering::SeqCst);
+    let batch = Batch { proposer: node.reader.incarnation(), commands: vec![add(3)] };
+    node.raft.client_write(batch).await.expect_err("not acknowledged");
+    let stopped = |metrics: &openraft::RaftMetrics<u64, Member>| metrics.running_state.is_err();
+    let metrics = node.raft.wait(HANG).metrics(stopped, "stopped").await;
+    // Waiting for a stopped node is an error of its own.
+    let state =
+        metrics.map_or_else(|_| node.raft.metrics().borrow().running_state.clone(), |m| m.running_state);
+    let cause = state.expect_err("stopped").to_string();
+    assert!(cause.contains("no space left"), "{cause}");
+    assert!(node.log.failure().is_some_and(|cause| cause.contains("no space left")));
+    router.0.lock().expect("not poisoned").clear();
+    let _ = node.raft.shutdown().await;
+    let Node { raft, reader, log, .. } = node;
+    drop((raft, log));
+    reader.shutdown().await.expect("the executor is well");
+
+    let node = Node::start(1, dir.path(), kind, &router).await;
+    node.raft.wait(HANG).state(ServerState::Leader, "alone").await.expect("leads");
+    let again = node.write(vec![add(1), add(2), add(3), add(4)]).await;
+    assert_eq!(replies(&again), [Some(1), Some(2), Some(3), Some(4)], "each once");
+    node.stop(&router).await;
 }

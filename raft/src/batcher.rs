@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::types::{Answer, Answers, Batch, Command};
@@ -179,11 +179,12 @@ pub struct Batcher {
     operations: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     queue: mpsc::UnboundedSender<Waiting>,
+    closed: Arc<watch::Sender<bool>>,
 }
 
 impl Batcher {
-    /// A batcher whose entries name `proposer` and go to `propose`, and the task that feeds it, which ends once all clones
-    /// are dropped and all that they took is answered. Must be called inside a tokio runtime.
+    /// A batcher whose entries name `proposer` and go to `propose`, and the task that feeds it, which ends once it is closed,
+    /// or all clones are dropped, and all that was taken is answered. Must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
@@ -205,10 +206,12 @@ impl Batcher {
             operations: Arc::new(Semaphore::new(config.queue_operations)),
             bytes: Arc::new(Semaphore::new(config.queue_bytes)),
             queue,
+            closed: Arc::default(),
             config: config.clone(),
         };
+        let closed = batcher.closed.subscribe();
         let feeder =
-            Feeder { config, proposer, propose: Arc::new(propose), waiting, left_over: None };
+            Feeder { config, proposer, propose: Arc::new(propose), waiting, closed, left_over: None };
         Ok((batcher, tokio::spawn(feeder.run())))
     }
 
@@ -261,6 +264,7 @@ impl Batcher {
     pub fn close(&self) {
         self.operations.close();
         self.bytes.close();
+        self.closed.send_replace(true);
     }
 
     /// Operations that wait.
@@ -300,6 +304,7 @@ struct Feeder<P> {
     proposer: u64,
     propose: Arc<P>,
     waiting: mpsc::UnboundedReceiver<Waiting>,
+    closed: watch::Receiver<bool>,
     /// Did not fit into the entry before.
     left_over: Option<Waiting>,
 }
@@ -362,7 +367,7 @@ impl<P: Propose> Feeder<P> {
         let mut filling = Filling::default();
         let first = match self.left_over.take() {
             Some(request) => request,
-            None => self.waiting.recv().await?,
+            None => self.next().await?,
         };
         filling.add(first);
         self.take_ready(&mut filling);
@@ -376,6 +381,18 @@ impl<P: Propose> Feeder<P> {
             }
         }
         Some(filling)
+    }
+
+    /// The next request; `None` once there will be no more.
+    async fn next(&mut self) -> Option<Waiting> {
+        let closed = async { drop(self.closed.wait_for(|closed| *closed).await) };
+        tokio::select! {
+            request = self.waiting.recv() => return request,
+            // The clones may live on.
+            () = closed => {}
+        }
+        self.waiting.close();
+        self.waiting.recv().await
     }
 
     /// Adds what is in the queue, as far as it fits.
@@ -652,8 +669,7 @@ mod tests {
         for (serial, ticket) in (0..3).zip(tickets) {
             assert_eq!(ticket.answer().await, Ok(answers(serial..serial + 1)));
         }
-        drop(batcher);
-        task.await.expect("it ends");
+        task.await.expect("it ends, though the batcher lives");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::Stage;
 use super::read_index::{ReadIndex, ReadIndexError};
 use crate::batcher::{Batcher, ProposeError, SubmitError, Ticket};
 use crate::config::{ExecutorSettings, Limits};
@@ -31,8 +32,8 @@ pub(crate) struct Shared<A: Service> {
     pub(crate) limits: Limits,
     pub(crate) read_operations: usize,
     pub(crate) executor: ExecutorSettings,
-    /// True once the node takes no more requests.
-    pub(crate) stopping: watch::Receiver<bool>,
+    /// Whether the node still takes requests.
+    pub(crate) stage: watch::Receiver<Stage>,
 }
 
 /// The service behind the clients' listener.
@@ -105,12 +106,12 @@ impl<A: Service> Shared<A> {
         answers: mpsc::Sender<Result<proto::ExecuteResponse, Status>>,
     ) {
         let depth = Arc::new(Semaphore::new(self.limits.pipeline_depth));
-        let mut stopping = self.stopping.clone();
+        let mut stage = self.stage.clone();
         loop {
             let Ok(place) = depth.clone().acquire_owned().await else { break };
             let request = tokio::select! {
                 request = requests.message() => request,
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                _ = stage.wait_for(|stage| *stage >= Stage::Drain) => break,
                 () = answers.closed() => break,
             };
             match request {
@@ -162,7 +163,7 @@ impl<A: Service> Shared<A> {
 
     async fn read(&self, request: proto::ReadRequest) -> Answered {
         let deadline = self.deadline(request.timeout_ms);
-        if *self.stopping.borrow() {
+        if *self.stage.borrow() >= Stage::Drain {
             return Err(failure(Kind::Unavailable, "the node is stopping".to_owned()));
         }
         if request.operations.len() > self.read_operations {

@@ -85,13 +85,8 @@ impl FromStr for MemberArg {
 #[derive(Clone, Debug, Args)]
 pub struct ReachArgs {
     /// host:port of one or more nodes, with commas between them.
-    #[arg(
-        long = "addresses",
-        env = "ATLAS_ADDRESSES",
-        value_delimiter = ',',
-        required = true,
-        global = true
-    )]
+    // Needed, which a global option cannot be to clap; `config` asks for it.
+    #[arg(long, env = "ATLAS_ADDRESSES", value_delimiter = ',', global = true)]
     pub addresses: Vec<String>,
     /// Milliseconds that an operation may take, with all attempts.
     #[arg(long, default_value_t = 10_000, global = true)]

@@ -413,3 +413,24 @@ fn what_is_kept_tells_the_log_where_to_begin() {
     save(&store, 30, &state).expect("saved");
     assert_eq!(files(&dir, ".manifest").len(), 1);
 }
+
+/// Newer ones may have arrived and never been installed; what is installed now must be on the disk at the next start.
+#[test]
+fn a_snapshot_is_kept_although_newer_ones_are_there() {
+    let dir = folder();
+    let store = open(&dir);
+    let mut state = full();
+    save(&store, 20, &state).expect("saved");
+    save(&store, 30, &state).expect("saved");
+    put(&mut state, 5, 2);
+    let (older, _) = save(&store, 10, &state).expect("saved");
+    assert!(store.owns(&older));
+    let indexes: Vec<_> =
+        [store.newest().expect("a snapshot"), older.clone()].map(|s| s.meta().last_log_id).into();
+    assert_eq!(indexes, [Some(id(30)), Some(id(10))]);
+    assert_eq!(files(&dir, ".manifest").len(), 2, "the oldest of the others went");
+    store.keep_only(&older);
+    drop((store, older));
+    let newest = open(&dir).newest().expect("a snapshot");
+    assert_eq!((newest.meta().last_log_id, load(&newest).digest()), (Some(id(10)), state.digest()));
+}

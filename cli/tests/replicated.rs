@@ -137,7 +137,8 @@ fn a_stopped_node_exits_with_zero_and_keeps_what_it_has() {
     let status: Value = serde_json::from_slice(&status.stdout).expect("a document");
     assert_eq!((&status["leader"], &status["nodes"][0]["role"]), (&1.into(), &"leader".into()));
     assert_eq!(status["nodes"][0]["digest"].as_str().map(str::len), Some(64));
-    let bench = run(&["client", "--addresses", &clients, "bench", "--operations", "3000", "--mix", "put", "--json"]);
+    let bench =
+        run(&["client", "--addresses", &clients, "bench", "--operations", "3000", "--mix", "put", "--json"]);
     assert_eq!(bench.status.code(), Some(0), "{}", complaint(&bench));
     let bench: Value = serde_json::from_slice(&bench.stdout).expect("a document");
     assert_eq!((&bench["operations"], &bench["failed"]), (&3000.into(), &0.into()));

@@ -302,7 +302,8 @@ impl NodeConfig {
             for (name, address) in
                 [("peer_address", &member.peer_address), ("client_address", &member.client_address)]
             {
-                let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+                let port =
+                    address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
                 if port.is_none_or(|port| port.parse::<u16>().is_err()) {
                     return Err(NodeConfigError::Address { name, address: address.clone() });
                 }
@@ -383,9 +384,7 @@ fn listener(
 ) -> Result<SocketAddr, NodeConfigError> {
     match (set, own) {
         (Some(address), _) => Ok(address),
-        (None, Some(own)) => {
-            own.parse().map_err(|_| NodeConfigError::Address { name, address: own.clone() })
-        }
+        (None, Some(own)) => own.parse().map_err(|_| NodeConfigError::Address { name, address: own.clone() }),
         (None, None) => Err(NodeConfigError::Missing(name)),
     }
 }
@@ -430,7 +429,10 @@ mod tests {
         assert_eq!(wrong(|c| c.members[1].id = 1), "`members` has 1 twice");
         assert!(wrong(|c| c.id = 9).contains("(9) as a voter"));
         assert!(wrong(|c| c.members[0].learner = true).contains("(1) as a voter"));
-        assert!(wrong(|c| c.members[2].client_address = "nowhere".to_owned()).contains("`nowhere` is not an address"));
+        assert!(
+            wrong(|c| c.members[2].client_address = "nowhere".to_owned())
+                .contains("`nowhere` is not an address")
+        );
         assert!(wrong(|c| c.members[2].client_address = ":80".to_owned()).contains("is not an address"));
         assert!(wrong(|c| c.members[0].peer_address = "host:7101".to_owned()).starts_with("`listen.peers`"));
         assert!(wrong(|c| c.raft.heartbeat_ms = 500).contains("heartbeat_ms < election_min_ms"));
@@ -438,7 +440,9 @@ mod tests {
         assert_eq!(wrong(|c| c.raft.snapshots_kept = 0), "`raft.snapshots_kept` must be at least 1");
         assert_eq!(wrong(|c| c.limits.pipeline_depth = 0), "`limits.pipeline_depth` must be at least 1");
         assert!(wrong(|c| c.limits.default_timeout_ms = 70_000).contains("above `limits.max_timeout_ms`"));
-        assert!(wrong(|c| c.limits.peer_message_bytes = 1 << 20).contains("`limits.peer_message_bytes` must be"));
+        assert!(
+            wrong(|c| c.limits.peer_message_bytes = 1 << 20).contains("`limits.peer_message_bytes` must be")
+        );
         assert_eq!(wrong(|c| c.batch.in_flight = 0), "`batch`: `in_flight` must be at least 1");
         assert_eq!(wrong(|c| c.executor.threads = Some(0)), "`executor`: `threads` must be at least 1");
     }
@@ -456,7 +460,9 @@ mod tests {
             }
         };
         for listener in ["peers", "clients", "http"] {
-            assert!(wrong(open(listener)).starts_with(&format!("`listen.{listener}`: 0.0.0.0:1 is not loopback")));
+            assert!(
+                wrong(open(listener)).starts_with(&format!("`listen.{listener}`: 0.0.0.0:1 is not loopback"))
+            );
             let mut config = valid();
             open(listener)(&mut config);
             config.listen.allow_insecure = true;

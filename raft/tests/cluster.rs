@@ -18,7 +18,8 @@ async fn what_is_written_reaches_all_nodes() {
     let cluster = Cluster::start(3, |_| {}).await;
     let client = cluster.client();
     for round in 1..=20 {
-        let operations = vec![add("a", 1), add("b", round), nodes::encode(&Request::Sum("a".into(), "c".into()))];
+        let operations =
+            vec![add("a", 1), add("b", round), nodes::encode(&Request::Sum("a".into(), "c".into()))];
         let answers = client.execute(operations).await.expect("executed");
         assert_eq!(reply(&answers[0]), Some(round));
     }
@@ -148,9 +149,13 @@ async fn reads_are_linearizable_unless_asked_otherwise() {
     let leader = cluster.leader().await;
     let follower = cluster.client_address((leader + 1) % 3);
     let refused = client.read_at(&follower, vec![get("a")], Consistency::Linearizable).await;
-    assert!(matches!(&refused, Err(ClientError::Unavailable(why)) if why.contains("does not lead")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(ClientError::Unavailable(why)) if why.contains("does not lead")),
+        "{refused:?}"
+    );
     eventually("the value on a follower", async || {
-        let answers = client.read_at(&follower, vec![get("a")], Consistency::Stale).await.expect("a follower");
+        let answers =
+            client.read_at(&follower, vec![get("a")], Consistency::Stale).await.expect("a follower");
         (reply(&answers[0]) == Some(30)).then_some(())
     })
     .await;
@@ -160,8 +165,12 @@ async fn reads_are_linearizable_unless_asked_otherwise() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_learner_follows_but_does_not_lead() {
     let fourth = addresses(2);
-    let learner =
-        MemberConfig { id: 4, peer_address: fourth[0].clone(), client_address: fourth[1].clone(), learner: true };
+    let learner = MemberConfig {
+        id: 4,
+        peer_address: fourth[0].clone(),
+        client_address: fourth[1].clone(),
+        learner: true,
+    };
     let mut cluster = Cluster::start(3, |config| config.members.push(learner.clone())).await;
     let mut config = cluster.configs[0].clone();
     config.id = 4;
@@ -180,11 +189,13 @@ async fn a_learner_follows_but_does_not_lead() {
     let status = client.status(&learner.client_address, false).await.expect("the learner");
     assert_eq!(status.role, "learner");
     assert!(status.nodes.iter().any(|node| node.id == 4 && node.learner));
-    let linearizable = client.read_at(&learner.client_address, vec![get("a")], Consistency::Linearizable).await;
+    let linearizable =
+        client.read_at(&learner.client_address, vec![get("a")], Consistency::Linearizable).await;
     assert!(matches!(linearizable, Err(ClientError::Unavailable(_))), "{linearizable:?}");
     // A client that knows the learner only is told who leads.
     let addresses = vec![learner.client_address.clone()];
-    let told = Client::new(ClientConfig { addresses, timeout_ms: 60_000, ..ClientConfig::default() }).expect("valid");
+    let told = Client::new(ClientConfig { addresses, timeout_ms: 60_000, ..ClientConfig::default() })
+        .expect("valid");
     let answers = told.execute(vec![add("a", 1)]).await.expect("executed by the leader");
     assert_eq!(reply(&answers[0]), Some(6));
     cluster.assert_equal().await;
@@ -275,7 +286,8 @@ async fn bytes_that_are_no_request_are_answered_and_change_nothing() {
     let answers = client.execute(operations).await.expect("executed");
     assert_eq!(answers[1], Answer::Malformed);
     assert_eq!((reply(&answers[0]), reply(&answers[2])), (Some(1), Some(2)));
-    let answers = client.read(vec![vec![0xff; 40].into(), get("a")], Consistency::Linearizable).await.expect("read");
+    let answers =
+        client.read(vec![vec![0xff; 40].into(), get("a")], Consistency::Linearizable).await.expect("read");
     assert_eq!((&answers[0], reply(&answers[1])), (&Answer::Malformed, Some(2)));
     cluster.assert_equal().await;
     cluster.shutdown().await;

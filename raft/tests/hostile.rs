@@ -53,7 +53,8 @@ async fn requests_beyond_the_limits_cost_their_sender_an_error() {
     let pipeline = client.pipeline();
     let refused = pipeline.submit(vec![add("a", 1); 101]).await.expect("room").answers().await;
     assert!(matches!(refused, Err(ClientError::TooLarge(_))), "{refused:?}");
-    let taken = pipeline.submit(vec![add("a", 1); 100]).await.expect("room").answers().await.expect("answered");
+    let taken =
+        pipeline.submit(vec![add("a", 1); 100]).await.expect("room").answers().await.expect("answered");
     assert_eq!(reply(&taken[99]), Some(100), "the others of its pipeline are answered");
     assert_well(&cluster).await;
     cluster.shutdown().await;
@@ -85,16 +86,20 @@ async fn one_serial_is_executed_once_and_answered_alike() {
     cluster.client().execute(vec![add("a", 1)]).await.expect("executed");
     let address = format!("http://{}", cluster.client_address(0));
     let mut service = ClientClient::connect(address).await.expect("a node");
-    let first = service.execute(request(vec![add("a", 1), add("a", 1)])).await.expect("answered").into_inner();
-    let again = service.execute(request(vec![add("a", 1), add("a", 1)])).await.expect("answered").into_inner();
+    let first =
+        service.execute(request(vec![add("a", 1), add("a", 1)])).await.expect("answered").into_inner();
+    let again =
+        service.execute(request(vec![add("a", 1), add("a", 1)])).await.expect("answered").into_inner();
     assert_eq!(first, again);
     // Another operation under a number that was used is not executed either.
     let other = service.execute(request(vec![add("b", 9)])).await.expect("answered").into_inner();
-    let (Some(Outcome::Answers(first)), Some(Outcome::Answers(other))) = (first.outcome, other.outcome) else {
+    let (Some(Outcome::Answers(first)), Some(Outcome::Answers(other))) = (first.outcome, other.outcome)
+    else {
         panic!("not answered")
     };
     assert_eq!(first.answers[0], other.answers[0]);
-    let answers = cluster.client().read(vec![get("a"), get("b")], Consistency::Linearizable).await.expect("read");
+    let answers =
+        cluster.client().read(vec![get("a"), get("b")], Consistency::Linearizable).await.expect("read");
     assert_eq!((reply(&answers[0]), reply(&answers[1])), (Some(3), None));
     cluster.shutdown().await;
 }
@@ -216,7 +221,10 @@ async fn a_client_with_wrong_settings_is_told_so() {
     assert!(matches!(wrong(ClientConfig { addresses, ..ClientConfig::default() }), ClientError::Address(_)));
     let addresses = vec!["127.0.0.1:1".to_owned()];
     let hasty = ClientConfig { addresses, timeout_ms: 300, ..ClientConfig::default() };
-    assert!(matches!(wrong(ClientConfig { timeout_ms: 0, ..hasty.clone() }), ClientError::Zero("timeout_ms")));
+    assert!(matches!(
+        wrong(ClientConfig { timeout_ms: 0, ..hasty.clone() }),
+        ClientError::Zero("timeout_ms")
+    ));
     let nobody = Client::new(hasty).expect("valid");
     let outcome = nobody.execute(vec![add("a", 1)]).await;
     assert!(matches!(outcome, Err(ClientError::Unknown(_))), "{outcome:?}");

@@ -22,9 +22,11 @@ use common::Numbers;
 fn authority(dir: &Path, name: &str) -> TlsFiles {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
+    let issuer =
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, &issuer).expect("a certificate");
     let write = |kind: &str, text: String| {
@@ -49,7 +51,8 @@ struct Setup {
 
 fn setup() -> Setup {
     let dir = tempfile::tempdir().expect("a folder");
-    let [peers, clients, strangers] = ["peers", "clients", "strangers"].map(|name| authority(dir.path(), name));
+    let [peers, clients, strangers] =
+        ["peers", "clients", "strangers"].map(|name| authority(dir.path(), name));
     Setup { _dir: dir, peers, clients, strangers }
 }
 

@@ -237,11 +237,7 @@ pub struct ClusterArgs {
     #[arg(long)]
     pub bench: bool,
     /// An executor for each node, with commas between them.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "multi-divisible,single-monolithic,multi-monolithic"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = "multi-divisible,single-monolithic,multi-monolithic")]
     pub executors: Vec<ExecutorKind>,
     /// Threads of the multi-threaded ones.
     #[arg(long, default_value_t = 2)]

@@ -52,9 +52,6 @@ pub enum StartError {
     /// What is on disk, or the executor.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// openraft's settings.
-    #[error("raft: {0}")]
-    RaftConfig(#[from] openraft::ConfigError),
     /// Consensus could not start.
     #[error("raft: {0}")]
     Raft(String),
@@ -152,7 +149,14 @@ impl<A: Service> Node<A> {
                 .map_err(NodeConfigError::from)?;
         let addresses = sockets.addresses;
         let transfers = Arc::new(Transfers::default());
-        let parts = Parts { config: &config, raft: &raft, reader: &reader, snapshots: &snapshots, transfers: &transfers, batcher: &batcher };
+        let parts = Parts {
+            config: &config,
+            raft: &raft,
+            reader: &reader,
+            snapshots: &snapshots,
+            transfers: &transfers,
+            batcher: &batcher,
+        };
         let (stop_clients, stop_peers) = (watch::Sender::new(Stage::Serve), watch::Sender::new(Stage::Serve));
         let listeners = parts.listen(sockets, tls, &stop_clients, &stop_peers)?;
         if config.bootstrap {
@@ -301,7 +305,10 @@ async fn snapshot(raft: &Raft, limit: Duration) -> Result<(), String> {
         // One that is being built already is not enough: then the next one is asked for.
         let changed = async {
             let before = metrics.borrow_and_update().snapshot;
-            metrics.wait_for(|metrics| metrics.snapshot != before || metrics.running_state.is_err()).await.is_ok()
+            metrics
+                .wait_for(|metrics| metrics.snapshot != before || metrics.running_state.is_err())
+                .await
+                .is_ok()
         };
         match timeout_at(deadline, changed).await {
             Ok(true) if metrics.borrow().running_state.is_ok() => {}

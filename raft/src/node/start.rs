@@ -93,12 +93,15 @@ impl<A: Service> Parts<'_, A> {
             calls_per_connection: limits.calls_per_connection,
         };
         let message = limits.peer_message_bytes;
-        let peers = PeerServer::new(self.peers()).max_decoding_message_size(message).max_encoding_message_size(message);
-        let peers = listening(sockets.peers, peer_tls, limits.connections).spawn(Routes::new(peers), stop_peers)?;
+        let peers = PeerServer::new(self.peers())
+            .max_decoding_message_size(message)
+            .max_encoding_message_size(message);
+        let peers =
+            listening(sockets.peers, peer_tls, limits.connections).spawn(Routes::new(peers), stop_peers)?;
         let clients = ClientServer::new(self.clients(stop_clients))
             .max_decoding_message_size(self.config.client_message_bytes());
-        let clients =
-            listening(sockets.clients, client_tls, limits.connections).spawn(Routes::new(clients), stop_clients)?;
+        let clients = listening(sockets.clients, client_tls, limits.connections)
+            .spawn(Routes::new(clients), stop_clients)?;
         let mut outward = vec![clients];
         if let Some(listener) = sockets.http {
             let state = HttpState {
@@ -153,7 +156,7 @@ impl Listening {
     }
 }
 
-pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, openraft::ConfigError> {
+pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, StartError> {
     let raft = &config.raft;
     let settings = Config {
         cluster_name: config.cluster.clone(),
@@ -169,13 +172,14 @@ pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, openraft::Confi
         purge_batch_size: (raft.snapshot_every / 4).max(1),
         ..Config::default()
     };
-    settings.validate()
+    settings.validate().map_err(|error| StartError::Raft(error.to_string()))
 }
 
 /// Forms the cluster if there is none, and has learners added once this node leads.
 pub(super) async fn bootstrap(raft: &Raft, config: &NodeConfig) -> Result<(), StartError> {
     let (learners, voters): (Vec<_>, Vec<_>) = config.members.iter().partition(|member| member.learner);
-    let voters: BTreeMap<u64, Member> = voters.into_iter().map(|member| (member.id, member.member())).collect();
+    let voters: BTreeMap<u64, Member> =
+        voters.into_iter().map(|member| (member.id, member.member())).collect();
     match raft.initialize(voters).await {
         Ok(()) => tracing::info!("formed the cluster `{}`", config.cluster),
         Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}

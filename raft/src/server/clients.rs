@@ -73,7 +73,10 @@ impl<A: Service> proto::client_server::Client for ClientService<A> {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn read(&self, request: Request<proto::ReadRequest>) -> Result<Response<proto::ReadResponse>, Status> {
+    async fn read(
+        &self,
+        request: Request<proto::ReadRequest>,
+    ) -> Result<Response<proto::ReadResponse>, Status> {
         let outcome = match self.0.read(request.into_inner()).await {
             Ok(answers) => proto::read_response::Outcome::Answers(to_proto(answers)),
             Err(failure) => proto::read_response::Outcome::Failure(failure),
@@ -152,8 +155,9 @@ impl<A: Service> Shared<A> {
             return Err(failure(Kind::Malformed, "serials beyond the largest number".to_owned()));
         }
         let commands = (request.first_serial..).zip(request.operations);
-        let commands =
-            commands.map(|(serial, operation)| Command { client: request.client, serial, operation }).collect();
+        let commands = commands
+            .map(|(serial, operation)| Command { client: request.client, serial, operation })
+            .collect();
         self.batcher.enqueue(commands, deadline).await.map_err(|error| self.refused(error))
     }
 
@@ -209,7 +213,9 @@ impl<A: Service> Shared<A> {
     fn not_linearizable(&self, error: ReadIndexError) -> proto::Failure {
         match error {
             ReadIndexError::NotLeader => self.not_leader(),
-            ReadIndexError::NoQuorum(text) | ReadIndexError::Stopped(text) => failure(Kind::Unavailable, text),
+            ReadIndexError::NoQuorum(text) | ReadIndexError::Stopped(text) => {
+                failure(Kind::Unavailable, text)
+            }
         }
     }
 
@@ -287,7 +293,9 @@ fn to_proto(answers: Vec<types::Answer>) -> proto::Answers {
     let answer = |answer| match answer {
         types::Answer::Done(reply) => proto::Answer { kind: Kind::Done.into(), reply },
         types::Answer::Stale => proto::Answer { kind: Kind::Stale.into(), ..proto::Answer::default() },
-        types::Answer::Malformed => proto::Answer { kind: Kind::Malformed.into(), ..proto::Answer::default() },
+        types::Answer::Malformed => {
+            proto::Answer { kind: Kind::Malformed.into(), ..proto::Answer::default() }
+        }
     };
     proto::Answers { answers: answers.into_iter().map(answer).collect() }
 }

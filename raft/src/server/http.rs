@@ -46,7 +46,9 @@ async fn health(State(state): State<HttpState>) -> Response {
     let metrics = state.raft.metrics().borrow().clone();
     match (&metrics.running_state, metrics.current_leader) {
         (Ok(()), Some(leader)) => (StatusCode::OK, format!("ok, node {leader} leads\n")).into_response(),
-        (Ok(()), None) => (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n".to_owned()).into_response(),
+        (Ok(()), None) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n".to_owned()).into_response()
+        }
         (Err(fatal), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("stopped: {fatal}\n")).into_response(),
     }
 }

@@ -88,7 +88,9 @@ impl PeerService {
     }
 }
 
-fn answer<T: serde::Serialize, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<Response<Message>, Status> {
+fn answer<T: serde::Serialize, E: std::fmt::Display>(
+    outcome: Result<T, E>,
+) -> Result<Response<Message>, Status> {
     let answer = outcome.map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(Response::new(Message { envelope: None, payload: encode(&answer)? }))
 }
@@ -120,7 +122,8 @@ impl Peer for PeerService {
         tokio::spawn(async move {
             let received = service.receive(pieces, &replies);
             let received = tokio::time::timeout(service.snapshot_limit, received).await;
-            let outcome = received.unwrap_or_else(|_| Err(Status::deadline_exceeded("the snapshot took too long")));
+            let outcome =
+                received.unwrap_or_else(|_| Err(Status::deadline_exceeded("the snapshot took too long")));
             if let Err(status) = outcome {
                 tracing::warn!("a snapshot was not received: {}", status.message());
                 let _ = replies.send(Err(status)).await;
@@ -141,8 +144,7 @@ impl PeerService {
         let _one = self.receiving.lock().await;
         let vote: Vote = decode(&offer.vote)?;
         let snapshot = self.collect(offer, &mut pieces, replies).await?;
-        let snapshot =
-            openraft::Snapshot { meta: snapshot.meta().clone(), snapshot: Box::new(snapshot) };
+        let snapshot = openraft::Snapshot { meta: snapshot.meta().clone(), snapshot: Box::new(snapshot) };
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
         let response = installed.map_err(|error| Status::unavailable(error.to_string()))?;
         send(replies, Reply::Response(encode(&response)?)).await

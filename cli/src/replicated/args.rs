@@ -27,7 +27,8 @@ pub struct ServeArgs {
     /// The folder of this node's log and snapshots.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
-    /// A node that the cluster starts with: ID=PEER_ADDRESS,CLIENT_ADDRESS[,learner]; may be given more than once.
+    /// A node that the cluster starts with: ID=PEER_ADDRESS,CLIENT_ADDRESS, and ",learner" after that if it has no vote; may be
+    /// given more than once.
     #[arg(long = "member")]
     pub members: Vec<MemberArg>,
     /// Form the cluster of these members, unless there is one already.

@@ -191,3 +191,39 @@ fn wrong_settings_are_named() {
     let nothing = run(&["client", "get", "a"]);
     assert_eq!(nothing.status.code(), Some(2));
 }
+
+/// The addresses in the settings that `cluster` wrote for its nodes, once all of them are listened on.
+fn listening(folder: &std::path::Path) -> Vec<String> {
+    let begin = Instant::now();
+    loop {
+        assert!(begin.elapsed() < PATIENCE, "the nodes do not listen");
+        std::thread::sleep(Duration::from_millis(50));
+        let Ok(text) = std::fs::read_to_string(folder.join("node-3.toml")) else { continue };
+        let lines = text.lines().filter_map(|line| line.split_once("_address = "));
+        let addresses: Vec<_> = lines.map(|(_, address)| address.trim_matches('"').to_owned()).collect();
+        let all = addresses.iter().all(|address| std::net::TcpStream::connect(address).is_ok());
+        if addresses.len() == 6 && all {
+            return addresses;
+        }
+    }
+}
+
+#[test]
+fn the_nodes_of_a_cluster_end_with_it() {
+    for signal in [Signal::INT, Signal::KILL] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().to_str().expect("text");
+        let mut command = program();
+        command.args(["cluster", "--json", "--operations", "1000000000", "--work-ns", "0", "--dir", dir]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut cluster = Node(command.spawn().expect("it starts"));
+        let addresses = listening(folder.path());
+        cluster.signal(signal);
+        assert_ne!(cluster.ended(), Some(0), "an interrupted run is no success");
+        let begin = Instant::now();
+        while let Some(taken) = addresses.iter().find(|address| TcpListener::bind(address).is_err()) {
+            assert!(begin.elapsed() < PATIENCE, "{taken} is still listened on after {signal:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

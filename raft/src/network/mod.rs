@@ -168,7 +168,8 @@ impl Peer {
     fn failed(&self, status: Status, action: RPCTypes, limit: Duration) -> CallError {
         tracing::debug!("node {}: {action}: {status}", self.target);
         match status.code() {
-            Code::DeadlineExceeded => self.late(action, limit).into(),
+            // `Cancelled` is what the connection says when the call's own time is up.
+            Code::DeadlineExceeded | Code::Cancelled => self.late(action, limit).into(),
             _ => Unreachable::new(&status).into(),
         }
     }
@@ -240,4 +241,78 @@ pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Status> {
 /// The same the other way.
 pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Bytes, Status> {
     postcard::to_stdvec(message).map(Bytes::from).map_err(|error| Status::internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+
+    use openraft::CommittedLeaderId;
+    use tokio::sync::Notify;
+    use tokio_stream::Stream;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{Response, Streaming};
+
+    use super::*;
+    use crate::proto::peer::peer_server::{Peer as PeerApi, PeerServer};
+    use crate::proto::peer::{SnapshotPiece, SnapshotReply};
+
+    /// Answers with the vote that it was asked about, but the first one only when it is told to.
+    struct Late(Arc<Notify>);
+
+    #[tonic::async_trait]
+    impl PeerApi for Late {
+        async fn append(&self, _: Request<Message>) -> Result<Response<Message>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn vote(&self, request: Request<Message>) -> Result<Response<Message>, Status> {
+            let asked: VoteRequest<u64> = decode(&request.into_inner().payload)?;
+            if asked.vote.leader_id.term == 1 {
+                self.0.notified().await;
+            }
+            let answer = VoteResponse::new(asked.vote, None, true);
+            Ok(Response::new(Message { envelope: None, payload: encode(&answer)? }))
+        }
+
+        type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotReply, Status>> + Send>>;
+
+        async fn snapshot(
+            &self,
+            _: Request<Streaming<SnapshotPiece>>,
+        ) -> Result<Response<Self::SnapshotStream>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    fn ask(term: u64) -> VoteRequest<u64> {
+        let last = openraft::LogId::new(CommittedLeaderId::new(term, 1), 1);
+        VoteRequest::new(Vote::new(term, 1), Some(last))
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_a_call_that_was_given_up_reaches_nobody() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let peer_address = listener.local_addr().expect("an address").to_string();
+        let release = Arc::new(Notify::new());
+        let service = PeerServer::new(Late(release.clone()));
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+
+        let mut network = Network::new(&NodeConfig::default(), None);
+        let mut peer = network.new_client(2, &Member { peer_address, ..Member::default() }).await;
+        let given_up = peer.vote(ask(1), RPCOption::new(Duration::from_millis(100))).await;
+        assert!(matches!(given_up, Err(RPCError::Timeout(_))), "{given_up:?}");
+        release.notify_waiters();
+        for term in 2..20 {
+            let answer =
+                peer.vote(ask(term), RPCOption::new(Duration::from_secs(60))).await.expect("answered");
+            assert_eq!(answer.vote.leader_id.term, term, "its own answer");
+        }
+        let nowhere = Member { peer_address: "no address".to_owned(), ..Member::default() };
+        let mut peer = network.new_client(3, &nowhere).await;
+        let unreachable = peer.vote(ask(2), RPCOption::new(Duration::from_secs(60))).await;
+        assert!(matches!(unreachable, Err(RPCError::Unreachable(_))), "{unreachable:?}");
+    }
 }

@@ -1,0 +1,71 @@
+//! What single keys, and accounts, answer when operations run one after the other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::linearizable::Model;
+
+/// What a key of the store holds; nothing if it is not there.
+pub type Value = Option<u64>;
+
+/// A key of the store, absent at first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Register;
+
+/// An operation on a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RegisterCall {
+    /// Reads the value.
+    Get,
+    /// Writes one.
+    Put(u64),
+    /// Removes it.
+    Delete,
+    /// Writes a value if the key holds `expected`.
+    Swap {
+        /// What the key must hold.
+        expected: Value,
+        /// What it holds then.
+        new: u64,
+    },
+}
+
+/// What an operation on a key is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RegisterAnswer {
+    /// What the key held before.
+    Before(Value),
+    /// That it was done, and nothing of what the key held before.
+    Done,
+    /// Whether the key held what was expected, and so was written.
+    Swapped(bool),
+}
+
+impl Model for Register {
+    type State = Value;
+    type Call = RegisterCall;
+    type Answer = RegisterAnswer;
+
+    fn initial(&self) -> Value {
+        None
+    }
+
+    fn step(&self, state: &Value, call: &RegisterCall, answer: Option<&RegisterAnswer>) -> Option<Value> {
+        let after = match *call {
+            RegisterCall::Get => *state,
+            RegisterCall::Put(value) => Some(value),
+            RegisterCall::Delete => None,
+            RegisterCall::Swap { expected, new } if expected == *state => Some(new),
+            RegisterCall::Swap { .. } => *state,
+        };
+        let fits = match (answer, call) {
+            (None, _) => true,
+            (Some(RegisterAnswer::Before(before)), _) => before == state,
+            (Some(RegisterAnswer::Done), _) => true,
+            (Some(RegisterAnswer::Swapped(swapped)), RegisterCall::Swap { expected, .. }) => {
+                *swapped == (expected == state)
+            }
+            (Some(RegisterAnswer::Swapped(_)), _) => false,
+        };
+        fits.then_some(after)
+    }
+}

@@ -5,5 +5,15 @@
 //! judged. README.md says what each scenario shows, and how to run one again.
 #![deny(unsafe_code)]
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub mod linearizable;
 pub mod model;
+pub mod origin;
+pub mod process;
+pub mod proxy;
+
+/// Nothing here is left half changed by a panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -7,11 +7,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod history;
+pub mod judge;
 pub mod linearizable;
 pub mod model;
 pub mod origin;
 pub mod process;
 pub mod proxy;
+pub mod workload;
 
 /// Nothing here is left half changed by a panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

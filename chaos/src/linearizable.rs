@@ -6,9 +6,11 @@
 //!
 //! A *pending* operation, one whose outcome its client never learned, may have taken effect at any time after its
 //! invocation, or not at all: the search ends when all others are placed. A long run of faults leaves many of them behind, and
-//! every set of them would be tried. So a pending operation is placed only directly before an operation that needs it:
-//! if the next one were answered the same, and left the same state, without it, then the history without it is in order
-//! as well, and that one is tried anyway. Those with no effect at all are never placed.
+//! every set of them would be tried. So a pending operation is placed only directly before an operation that needs it. If
+//! the next one is answered the same without it, and the state is the same, the history without it is in order as well; if
+//! the two can change places, the history with the pending one later is. Either is tried anyway. (Of two pending ones the
+//! later one by number does not stand in front of one that it can change places with.) Those with no effect at all are
+//! never placed.
 //!
 //! Histories of different keys do not touch each other: a history is linearizable if that of each key is (Herlihy and
 //! Wing, 1990). The caller takes them apart.
@@ -195,12 +197,22 @@ impl<M: Model> Search<'_, M> {
         let answer = returned.as_ref().map(|(_, answer)| answer);
         let state = self.model.step(&here.state, call, answer)?;
         let is_pending = answer.is_none();
-        let needless = |without| self.model.step(without, call, answer).as_ref() == Some(&state);
-        if (is_pending && state == here.state) || here.without.as_ref().is_some_and(needless) {
+        if (is_pending && state == here.state) || self.need_not_follow(here, number, &state) {
             return None;
         }
         let without = is_pending.then(|| here.state.clone());
         Some(Place { last: Some(number), state, without, choices: Vec::new() })
+    }
+
+    /// True if the operation before is a pending one that `number`, which leads to `after`, can do without, or come before.
+    fn need_not_follow(&self, here: &Place<M::State>, number: usize, after: &M::State) -> bool {
+        let (Some(without), Some(last)) = (&here.without, here.last) else { return false };
+        let step = |state: &M::State, number: usize| {
+            let Operation { call, returned, .. } = self.operation(number);
+            self.model.step(state, call, returned.as_ref().map(|(_, answer)| answer))
+        };
+        let Some(first) = step(without, number) else { return false };
+        first == *after || (number < last && step(&first, last).as_ref() == Some(after))
     }
 
     fn place(&mut self, number: usize) {

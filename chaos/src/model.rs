@@ -1,5 +1,7 @@
 //! What single keys, and accounts, answer when operations run one after the other.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::linearizable::Model;
@@ -67,5 +69,61 @@ impl Model for Register {
             (Some(RegisterAnswer::Swapped(_)), _) => false,
         };
         fits.then_some(after)
+    }
+}
+
+/// Accounts that money is transferred between.
+#[derive(Clone, Debug, Default)]
+pub struct Bank(pub BTreeMap<u64, u64>);
+
+/// An operation on accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BankCall {
+    /// Moves money, if there is enough.
+    Transfer {
+        /// The account that pays.
+        from: u64,
+        /// The one that is paid.
+        to: u64,
+        /// How much.
+        amount: u64,
+    },
+    /// Reads an account.
+    Balance(u64),
+}
+
+/// What an operation on accounts is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BankAnswer {
+    /// Whether there was enough.
+    Moved(bool),
+    /// What is in the account.
+    Balance(u64),
+}
+
+impl Model for Bank {
+    type State = BTreeMap<u64, u64>;
+    type Call = BankCall;
+    type Answer = BankAnswer;
+
+    fn initial(&self) -> Self::State {
+        self.0.clone()
+    }
+
+    fn step(&self, state: &Self::State, call: &BankCall, answer: Option<&BankAnswer>) -> Option<Self::State> {
+        let has = |account| state.get(&account).copied().unwrap_or(0);
+        let mut after = state.clone();
+        let right = match *call {
+            BankCall::Balance(account) => BankAnswer::Balance(has(account)),
+            BankCall::Transfer { from, to, amount } => {
+                let moved = has(from) >= amount;
+                if moved {
+                    after.insert(from, has(from) - amount);
+                    *after.entry(to).or_default() += amount;
+                }
+                BankAnswer::Moved(moved)
+            }
+        };
+        answer.is_none_or(|answer| *answer == right).then_some(after)
     }
 }

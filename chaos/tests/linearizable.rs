@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chaos::linearizable::{Model, Operation, Verdict, check};
-use chaos::model::Register;
 use chaos::model::RegisterAnswer::{self, Before, Done, Swapped};
 use chaos::model::RegisterCall::{self, Delete, Get, Put, Swap};
+use chaos::model::{Bank, BankAnswer, BankCall, Register};
 use proptest::prelude::*;
 use todc_utils::linearizability::WGLChecker;
 use todc_utils::linearizability::history::{Action, History};
@@ -185,7 +185,12 @@ fn a_search_that_takes_too_long_ends_without_a_verdict() {
 }
 
 /// Tries every order of every choice of the pending operations.
-fn brute_force(history: &[Op], state: Option<u64>, left: &mut Vec<usize>) -> bool {
+fn brute_force<M: Model>(
+    model: &M,
+    history: &[Operation<M::Call, M::Answer>],
+    state: M::State,
+    left: &mut Vec<usize>,
+) -> bool {
     if left.iter().all(|&index| history[index].returned.is_none()) {
         return true;
     }
@@ -197,9 +202,9 @@ fn brute_force(history: &[Op], state: Option<u64>, left: &mut Vec<usize>) -> boo
             return false;
         }
         let answer = returned.as_ref().map(|(_, answer)| answer);
-        let Some(next) = Register.step(&state, call, answer) else { return false };
+        let Some(next) = model.step(&state, call, answer) else { return false };
         left.remove(at);
-        let found = brute_force(history, next, left);
+        let found = brute_force(model, history, next, left);
         left.insert(at, index);
         found
     })
@@ -299,6 +304,24 @@ fn falsify(history: &mut [Op], at: usize, value: Option<u64>) {
     };
 }
 
+/// Any operation on two accounts, with any answer of the right kind, or none.
+fn transactions() -> impl Strategy<Value = Operation<BankCall, BankAnswer>> {
+    let account = || 0..2_u64;
+    let transfer =
+        (account(), account(), 1..3_u64, prop::bool::weighted(0.7)).prop_map(|(from, to, amount, moved)| {
+            (BankCall::Transfer { from, to, amount }, BankAnswer::Moved(moved))
+        });
+    let balance = (account(), 0..4_u64)
+        .prop_map(|(account, balance)| (BankCall::Balance(account), BankAnswer::Balance(balance)));
+    (prop_oneof![transfer, balance], 0..20_u64, 0..20_u64, prop::bool::weighted(0.3)).prop_map(
+        |((call, answer), a, b, pending)| Operation {
+            call,
+            invoked: a.min(b),
+            returned: (!pending).then_some((a.max(b), answer)),
+        },
+    )
+}
+
 fn values() -> impl Strategy<Value = Option<u64>> {
     prop_oneof![Just(None), (0..3_u64).prop_map(Some)]
 }
@@ -318,7 +341,15 @@ proptest! {
             falsify(&mut history, at, value);
         }
         let mut all = (0..history.len()).collect();
-        prop_assert_eq!(holds(&history), brute_force(&history, None, &mut all));
+        prop_assert_eq!(holds(&history), brute_force(&Register, &history, None, &mut all));
+    }
+
+    #[test]
+    fn trying_everything_says_the_same_of_accounts(history in prop::collection::vec(transactions(), 0..=6)) {
+        let bank = Bank([(0, 2), (1, 1)].into());
+        let mut all = (0..history.len()).collect();
+        let tried = brute_force(&bank, &history, bank.initial(), &mut all);
+        prop_assert_eq!(check(&bank, &history, LIMIT) == Verdict::Linearizable, tried);
     }
 
     #[test]

@@ -1,0 +1,391 @@
+//! How a node is set up.
+//!
+//! Every part has defaults except `id`, `data_dir` and the addresses. The structs read from any serde format; the program
+//! uses TOML. Times are whole numbers with their unit in the name.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atlas_smr_execution::error::ConfigError as ExecutorConfigError;
+use atlas_smr_execution::executor::ExecutorConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::batcher::{BatchConfig, BatchConfigError};
+use crate::machine::ExecutorKind;
+use crate::tls::TlsFiles;
+use crate::types::Member;
+
+/// One node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeConfig {
+    /// This node's number; no other node of the cluster has it, ever.
+    pub id: u64,
+    /// The cluster's name. Nodes of clusters with different names refuse each other.
+    pub cluster: String,
+    /// Holds the log and the snapshots of this node, and nothing else.
+    pub data_dir: PathBuf,
+    /// Form a cluster of `members` if this node has no data yet. Harmless on any later start, and on more than one node as
+    /// long as their lists are equal.
+    pub bootstrap: bool,
+    /// Where this node listens.
+    pub listen: ListenConfig,
+    /// The executor.
+    pub executor: ExecutorSettings,
+    /// How requests are grouped into entries.
+    pub batch: BatchConfig,
+    /// What requests may be.
+    pub limits: Limits,
+    /// Consensus.
+    pub raft: RaftSettings,
+    /// Certificates.
+    pub tls: TlsSettings,
+    /// The nodes that the cluster starts with.
+    pub members: Vec<MemberConfig>,
+}
+
+/// A node that the cluster starts with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberConfig {
+    /// Its number.
+    pub id: u64,
+    /// `host:port` that other nodes connect to.
+    pub peer_address: String,
+    /// `host:port` that clients connect to.
+    pub client_address: String,
+    /// It gets the log, but has no vote.
+    #[serde(default)]
+    pub learner: bool,
+}
+
+impl MemberConfig {
+    /// What the log knows of it.
+    pub fn member(&self) -> Member {
+        Member { peer_address: self.peer_address.clone(), client_address: self.client_address.clone() }
+    }
+}
+
+/// Where a node listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenConfig {
+    /// For other nodes; by default this node's address in `members`.
+    pub peers: Option<SocketAddr>,
+    /// For clients; by default this node's address in `members`.
+    pub clients: Option<SocketAddr>,
+    /// For Prometheus (`/metrics`) and health checks (`/health`), by plain HTTP; by default nowhere.
+    pub http: Option<SocketAddr>,
+    /// Listen beyond loopback without TLS: whoever reaches the ports is trusted.
+    pub allow_insecure: bool,
+}
+
+/// The executor of a node. Nodes of one cluster may differ in all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExecutorSettings {
+    /// Which of the four.
+    pub kind: ExecutorKind,
+    /// Threads that execute operations; by default one per core. The single-threaded ones have one, whatever this says.
+    pub threads: Option<usize>,
+    /// Pin threads to cores. For machines that the node has to itself.
+    pub pin: bool,
+    /// How long idle threads spin before they sleep, in microseconds.
+    pub spin_us: u64,
+    /// Run every n-th batch twice and compare; see [`ExecutorConfig::check_every`].
+    pub check_every: Option<u32>,
+}
+
+impl Default for ExecutorSettings {
+    fn default() -> Self {
+        ExecutorSettings {
+            kind: ExecutorKind::MultiDivisible,
+            threads: None,
+            pin: false,
+            spin_us: 20,
+            check_every: None,
+        }
+    }
+}
+
+impl ExecutorSettings {
+    /// The engine's settings.
+    pub fn executor_config(&self) -> ExecutorConfig {
+        let mut config = ExecutorConfig::default();
+        config.threads = self.threads;
+        config.pin = self.pin;
+        config.spin = Duration::from_micros(self.spin_us);
+        config.check_every = self.check_every;
+        config
+    }
+}
+
+/// What requests may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How long a request may take that does not say so itself, in milliseconds.
+    pub default_timeout_ms: u32,
+    /// How long a request may take at most, in milliseconds.
+    pub max_timeout_ms: u32,
+    /// Bytes of one message between nodes, at most.
+    pub peer_message_bytes: usize,
+    /// Requests of one pipeline that are on their way at once, at most.
+    pub pipeline_depth: usize,
+    /// Calls of one connection that are on their way at once, at most.
+    pub calls_per_connection: u32,
+    /// Connections of clients at once, at most.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            default_timeout_ms: 5_000,
+            max_timeout_ms: 60_000,
+            peer_message_bytes: 64 << 20,
+            pipeline_depth: 64,
+            calls_per_connection: 256,
+            connections: 1024,
+        }
+    }
+}
+
+/// Consensus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RaftSettings {
+    /// From one sign of life of the leader to the next, in milliseconds; a message to a follower may take as long.
+    pub heartbeat_ms: u64,
+    /// A node that has heard no leader for so long stands for election, in milliseconds; each waits for a random time
+    /// between this
+    pub election_min_ms: u64,
+    /// and this.
+    pub election_max_ms: u64,
+    /// A snapshot is built every so many entries.
+    pub snapshot_every: u64,
+    /// Snapshots kept.
+    pub snapshots_kept: usize,
+    /// Entries that stay in the log though a snapshot has them. A follower that lags less gets entries, not a snapshot.
+    pub entries_kept: u64,
+    /// Entries in one message to a follower, at most.
+    pub entries_per_message: u64,
+    /// How long a snapshot may take to reach and to be installed on a follower, in milliseconds.
+    pub snapshot_timeout_ms: u64,
+    /// How long a stopping node waits for what it has accepted, and then for its snapshot, in milliseconds.
+    pub shutdown_ms: u64,
+}
+
+impl Default for RaftSettings {
+    fn default() -> Self {
+        RaftSettings {
+            heartbeat_ms: 100,
+            election_min_ms: 500,
+            election_max_ms: 1_000,
+            snapshot_every: 5_000,
+            snapshots_kept: 2,
+            entries_kept: 1_000,
+            entries_per_message: 32,
+            snapshot_timeout_ms: 300_000,
+            shutdown_ms: 20_000,
+        }
+    }
+}
+
+/// Certificates, for each listener and for whoever connects to it; none: plain connections, and loopback only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSettings {
+    /// Between nodes.
+    pub peers: Option<TlsFiles>,
+    /// Between clients and nodes.
+    pub clients: Option<TlsFiles>,
+}
+
+/// A setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeConfigError {
+    /// It has no default.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// Zero makes no sense.
+    #[error("`{0}` must be at least 1")]
+    Zero(&'static str),
+    /// Two members with one number.
+    #[error("`members` has {0} twice")]
+    TwoMembers(u64),
+    /// A cluster without this node, or without any voter.
+    #[error("`bootstrap` needs `members` with this node ({0}) as a voter")]
+    Bootstrap(u64),
+    /// An address that is none.
+    #[error("`{name}`: `{address}` is not an address of the form host:port")]
+    Address {
+        /// The setting.
+        name: &'static str,
+        /// What it says.
+        address: String,
+    },
+    /// A listener that everybody may reach and nobody has to show a certificate to.
+    #[error(
+        "`listen.{listener}`: {address} is not loopback and has no TLS; give certificates, or set `allow_insecure`"
+    )]
+    Insecure {
+        /// The listener.
+        listener: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Times that contradict each other.
+    #[error("`raft`: heartbeat_ms < election_min_ms < election_max_ms must hold")]
+    Elections,
+    /// A default above the bound.
+    #[error("`limits.default_timeout_ms` is above `limits.max_timeout_ms`")]
+    Timeouts,
+    /// Messages to followers that would be refused.
+    #[error(
+        "`limits.peer_message_bytes` must be at least {needed}: `raft.entries_per_message` entries of the largest size"
+    )]
+    PeerMessage {
+        /// What the largest message takes.
+        needed: usize,
+    },
+    /// Entries.
+    #[error("`batch`: {0}")]
+    Batch(#[from] BatchConfigError),
+    /// The executor.
+    #[error("`executor`: {0}")]
+    Executor(#[from] ExecutorConfigError),
+}
+
+/// Bytes that an operation takes in a message besides its own, at most: numbers, lengths, tags.
+pub(crate) const OPERATION_OVERHEAD: usize = 40;
+/// Bytes of a message that are no operations, at most.
+pub(crate) const MESSAGE_OVERHEAD: usize = 4096;
+
+impl NodeConfig {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot work.
+    pub fn validate(&self) -> Result<(), NodeConfigError> {
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(NodeConfigError::Missing("data_dir"));
+        }
+        self.validate_members()?;
+        let listen = &self.listen;
+        let listeners = [
+            ("peers", Some(self.peer_listener()?), self.tls.peers.is_some()),
+            ("clients", Some(self.client_listener()?), self.tls.clients.is_some()),
+            ("http", listen.http, false),
+        ];
+        for (listener, address, tls) in listeners {
+            let Some(address) = address else { continue };
+            if !(address.ip().is_loopback() || tls || listen.allow_insecure) {
+                return Err(NodeConfigError::Insecure { listener, address });
+            }
+        }
+        self.batch.validate()?;
+        self.executor.executor_config().validate()?;
+        self.validate_numbers()
+    }
+
+    fn validate_members(&self) -> Result<(), NodeConfigError> {
+        let mut ids = BTreeSet::new();
+        for member in &self.members {
+            if !ids.insert(member.id) {
+                return Err(NodeConfigError::TwoMembers(member.id));
+            }
+            for (name, address) in
+                [("peer_address", &member.peer_address), ("client_address", &member.client_address)]
+            {
+                let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+                if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+                    return Err(NodeConfigError::Address { name, address: address.clone() });
+                }
+            }
+        }
+        if self.bootstrap && self.own().is_none_or(|own| own.learner) {
+            return Err(NodeConfigError::Bootstrap(self.id));
+        }
+        Ok(())
+    }
+
+    fn validate_numbers(&self) -> Result<(), NodeConfigError> {
+        let (raft, limits) = (&self.raft, &self.limits);
+        let positive = [
+            ("raft.heartbeat_ms", raft.heartbeat_ms),
+            ("raft.snapshot_every", raft.snapshot_every),
+            ("raft.snapshots_kept", raft.snapshots_kept as u64),
+            ("raft.entries_per_message", raft.entries_per_message),
+            ("raft.snapshot_timeout_ms", raft.snapshot_timeout_ms),
+            ("limits.default_timeout_ms", limits.default_timeout_ms.into()),
+            ("limits.pipeline_depth", limits.pipeline_depth as u64),
+            ("limits.calls_per_connection", limits.calls_per_connection.into()),
+            ("limits.connections", limits.connections as u64),
+        ];
+        if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
+            return Err(NodeConfigError::Zero(name));
+        }
+        if raft.heartbeat_ms >= raft.election_min_ms || raft.election_min_ms >= raft.election_max_ms {
+            return Err(NodeConfigError::Elections);
+        }
+        if limits.default_timeout_ms > limits.max_timeout_ms {
+            return Err(NodeConfigError::Timeouts);
+        }
+        let entry = self.batch.max_bytes + self.batch.max_operations * OPERATION_OVERHEAD;
+        let entries = usize::try_from(raft.entries_per_message).unwrap_or(usize::MAX);
+        let needed = entry.saturating_mul(entries).saturating_add(MESSAGE_OVERHEAD);
+        if needed > limits.peer_message_bytes {
+            return Err(NodeConfigError::PeerMessage { needed });
+        }
+        Ok(())
+    }
+
+    /// This node in `members`.
+    pub(crate) fn own(&self) -> Option<&MemberConfig> {
+        self.members.iter().find(|member| member.id == self.id)
+    }
+
+    /// Where to listen for nodes.
+    ///
+    /// # Errors
+    ///
+    /// No address, or one that is a name: then `listen.peers` has to say.
+    pub fn peer_listener(&self) -> Result<SocketAddr, NodeConfigError> {
+        let own = self.own().map(|own| &own.peer_address);
+        listener("listen.peers", self.listen.peers, own)
+    }
+
+    /// Where to listen for clients.
+    ///
+    /// # Errors
+    ///
+    /// No address, or one that is a name: then `listen.clients` has to say.
+    pub fn client_listener(&self) -> Result<SocketAddr, NodeConfigError> {
+        let own = self.own().map(|own| &own.client_address);
+        listener("listen.clients", self.listen.clients, own)
+    }
+
+    /// The largest request of a client, as it arrives.
+    pub(crate) fn client_message_bytes(&self) -> usize {
+        self.batch.max_bytes + self.batch.max_operations * OPERATION_OVERHEAD + MESSAGE_OVERHEAD
+    }
+}
+
+fn listener(
+    name: &'static str,
+    set: Option<SocketAddr>,
+    own: Option<&String>,
+) -> Result<SocketAddr, NodeConfigError> {
+    match (set, own) {
+        (Some(address), _) => Ok(address),
+        (None, Some(own)) => {
+            own.parse().map_err(|_| NodeConfigError::Address { name, address: own.clone() })
+        }
+        (None, None) => Err(NodeConfigError::Missing(name)),
+    }
+}

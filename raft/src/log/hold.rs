@@ -1,0 +1,19 @@
+//! From where the log has to reach.
+
+use std::sync::{Arc, Mutex};
+
+use crate::types::LogId;
+
+/// What the snapshot store tells the log: what the oldest kept snapshot stands for; `None` while there is none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HoldBack(Arc<Mutex<Option<Option<LogId>>>>);
+
+impl HoldBack {
+    pub(crate) fn set(&self, oldest: Option<Option<LogId>>) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = oldest;
+    }
+
+    pub(crate) fn get(&self) -> Option<Option<LogId>> {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,279 @@
+//! One node: storage, consensus, listeners.
+
+mod start;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use start::{Parts, Proposer, Sockets, bootstrap, raft_config};
+
+use crate::batcher::Batcher;
+use crate::config::{NodeConfig, NodeConfigError, RaftSettings};
+use crate::log::LogStore;
+use crate::machine::Reader;
+use crate::network::Network;
+use crate::session::Service;
+use crate::snapshot::SnapshotStore;
+use crate::storage::{OpenError, Storage, StorageConfig, open};
+use crate::tls::{TlsError, TlsFiles};
+use crate::types::Raft;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] NodeConfigError),
+    /// A certificate or key.
+    #[error("{0}")]
+    TlsFile(#[from] TlsError),
+    /// Certificates or keys that cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[source] tonic::transport::Error),
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What is on disk, or the executor.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// openraft's settings.
+    #[error("raft: {0}")]
+    RaftConfig(#[from] openraft::ConfigError),
+    /// Consensus could not start.
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+/// Why a node that ran does not any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The disk, or the executor.
+    #[error("the node has stopped: {0}")]
+    Failed(String),
+    /// It was stopping, and something took longer than `raft.shutdown_ms`, or failed.
+    #[error("while stopping: {0}")]
+    Shutdown(String),
+}
+
+/// A running node. Dropping it without [`shutdown`](Node::shutdown) is like a crash: nothing that was acknowledged is lost.
+pub struct Node<A: Service> {
+    raft: Raft,
+    reader: Reader<A>,
+    log: LogStore,
+    snapshots: SnapshotStore,
+    batcher: Batcher,
+    feeder: JoinHandle<()>,
+    stop_clients: watch::Sender<bool>,
+    stop_peers: watch::Sender<bool>,
+    /// The listeners for clients and for HTTP, then the one for peers.
+    listeners: [Vec<JoinHandle<()>>; 2],
+    addresses: Addresses,
+    settings: RaftSettings,
+}
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// For other nodes.
+    pub peers: SocketAddr,
+    /// For clients.
+    pub clients: SocketAddr,
+    /// For `/metrics` and `/health`.
+    pub http: Option<SocketAddr>,
+}
+
+impl<A: Service> Node<A> {
+    /// Starts a node that serves `app`: checks the settings, opens what is on disk, joins the consensus and listens. If the
+    /// settings say so and there is no data yet, it forms the cluster.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; nothing runs then.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with time and I/O.
+    pub async fn start(config: NodeConfig, app: A) -> Result<Self, StartError> {
+        let storage = StorageConfig::new(&config.data_dir, config.executor.kind);
+        Node::start_with(config, storage, app).await
+    }
+
+    /// The same with storage settings that [`NodeConfig`] does not have. What it has overrides them.
+    ///
+    /// # Errors
+    ///
+    /// See [`start`](Node::start).
+    ///
+    /// # Panics
+    ///
+    /// See [`start`](Node::start).
+    pub async fn start_with(
+        config: NodeConfig,
+        mut storage: StorageConfig,
+        app: A,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        let read = |files: &Option<TlsFiles>| files.as_ref().map(TlsFiles::read).transpose();
+        let tls = (read(&config.tls.peers)?, read(&config.tls.clients)?);
+        let sockets = Sockets::bind(&config).await?;
+        storage.dir.clone_from(&config.data_dir);
+        storage.executor = config.executor.kind;
+        storage.executor_config = config.executor.executor_config();
+        storage.learner = config.own().is_some_and(|own| own.learner);
+        storage.snapshots_kept = config.raft.snapshots_kept;
+        let opened = tokio::task::spawn_blocking(move || open(storage, app)).await;
+        let opened = opened.map_err(|error| StartError::Raft(error.to_string()))??;
+        let Storage { log, machine, reader, snapshots } = opened;
+        let network = Network::new(&config, tls.0.clone());
+        let raft_config = Arc::new(raft_config(&config)?);
+        let raft = Raft::new(config.id, raft_config, network, log.clone(), machine).await;
+        let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
+        let (batcher, feeder) =
+            Batcher::start(config.batch.clone(), reader.incarnation(), Proposer(raft.clone()))
+                .map_err(NodeConfigError::from)?;
+        let addresses = sockets.addresses;
+        let parts = Parts { config: &config, raft: &raft, reader: &reader, snapshots: &snapshots, batcher: &batcher };
+        let (stop_clients, stop_peers) = (watch::Sender::new(false), watch::Sender::new(false));
+        let listeners = parts.listen(sockets, tls, &stop_clients, &stop_peers)?;
+        if config.bootstrap {
+            bootstrap(&raft, &config).await?;
+        }
+        let settings = config.raft;
+        Ok(Node {
+            raft,
+            reader,
+            log,
+            snapshots,
+            batcher,
+            feeder,
+            stop_clients,
+            stop_peers,
+            listeners,
+            addresses,
+            settings,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The consensus engine: its metrics, and changes of the membership.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The executor's side: reads without consensus, the state's digest, the engine's metrics.
+    pub fn reader(&self) -> &Reader<A> {
+        &self.reader
+    }
+
+    /// The node's snapshots.
+    pub fn snapshots(&self) -> &SnapshotStore {
+        &self.snapshots
+    }
+
+    /// Returns once the node cannot go on, with the cause.
+    pub async fn failed(&self) -> NodeError {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let fatal = metrics.borrow_and_update().running_state.clone().err();
+            if let Some(fatal) = fatal {
+                // The causes closest to the failure say most.
+                let cause = self.log.failure().or_else(|| self.reader.failure());
+                return NodeError::Failed(cause.unwrap_or_else(|| fatal.to_string()));
+            }
+            if metrics.changed().await.is_err() {
+                let cause = self.log.failure().or_else(|| self.reader.failure());
+                return NodeError::Failed(cause.unwrap_or_else(|| "consensus has ended".to_owned()));
+            }
+        }
+    }
+
+    /// Stops: takes no more requests, answers those that it has taken, builds a snapshot, and ends.
+    ///
+    /// # Errors
+    ///
+    /// What did not work, or not in time; all the rest is done nevertheless, and nothing that was acknowledged is lost.
+    pub async fn shutdown(self) -> Result<(), NodeError> {
+        let limit = Duration::from_millis(self.settings.shutdown_ms);
+        let mut faults = Vec::new();
+        self.stop_clients.send_replace(true);
+        self.batcher.close();
+        let [clients, peers] = self.listeners;
+        end(clients, Instant::now() + limit, "requests", &mut faults).await;
+        drop(self.batcher);
+        let mut feeder = self.feeder;
+        if timeout(limit, &mut feeder).await.is_err() {
+            feeder.abort();
+            faults.push("requests that were taken are not answered".to_owned());
+        }
+        if let Err(fault) = snapshot(&self.raft, limit).await {
+            faults.push(fault);
+        }
+        self.stop_peers.send_replace(true);
+        // Connections from other nodes stay open as long as these like.
+        end(peers, Instant::now() + Duration::from_millis(200), "", &mut Vec::new()).await;
+        if let Err(error) = self.raft.shutdown().await {
+            faults.push(error.to_string());
+        }
+        drop(self.raft);
+        if let Err(error) = self.log.close().await {
+            faults.push(error.to_string());
+        }
+        match timeout(limit, self.reader.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => faults.push(error.to_string()),
+            Err(_) => faults.push("the executor does not end".to_owned()),
+        }
+        if faults.is_empty() { Ok(()) } else { Err(NodeError::Shutdown(faults.join("; "))) }
+    }
+}
+
+/// Waits for tasks until `deadline`, then ends them.
+async fn end(tasks: Vec<JoinHandle<()>>, deadline: Instant, what: &str, faults: &mut Vec<String>) {
+    for mut task in tasks {
+        if timeout_at(deadline, &mut task).await.is_err() {
+            task.abort();
+            let _ = task.await;
+            faults.push(format!("{what} did not end in time"));
+        }
+    }
+}
+
+/// Builds a snapshot of what is applied, unless there is one.
+async fn snapshot(raft: &Raft, limit: Duration) -> Result<(), String> {
+    let mut metrics = raft.metrics();
+    let applied = metrics.borrow().last_applied;
+    if applied.is_none() || metrics.borrow().running_state.is_err() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + limit;
+    while metrics.borrow_and_update().snapshot < applied {
+        raft.trigger().snapshot().await.map_err(|error| error.to_string())?;
+        // One that is being built already is not enough: then the next one is asked for.
+        let changed = async {
+            let before = metrics.borrow_and_update().snapshot;
+            metrics.wait_for(|metrics| metrics.snapshot != before || metrics.running_state.is_err()).await.is_ok()
+        };
+        match timeout_at(deadline, changed).await {
+            Ok(true) if metrics.borrow().running_state.is_ok() => {}
+            Ok(_) => return Err("consensus has ended before the snapshot was built".to_owned()),
+            Err(_) => return Err("the snapshot was not built in time".to_owned()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! What other nodes ask of this one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::network::{decode, encode};
+use crate::proto::peer::peer_server::Peer;
+use crate::proto::peer::snapshot_piece::Piece;
+use crate::proto::peer::snapshot_reply::Reply;
+use crate::proto::peer::{Envelope, Message, PartList, SnapshotOffer, SnapshotPiece, SnapshotReply};
+use crate::snapshot::{Incoming, Snapshot, SnapshotStore};
+use crate::types::{Raft, TypeConfig, Vote};
+
+/// A part must not be larger.
+const MAX_PART: usize = 1 << 30;
+
+/// The service behind the peers' listener.
+#[derive(Clone)]
+pub(crate) struct PeerService {
+    pub(crate) id: u64,
+    pub(crate) cluster: Arc<str>,
+    pub(crate) raft: Raft,
+    pub(crate) snapshots: SnapshotStore,
+    /// How long a snapshot may take.
+    pub(crate) snapshot_limit: Duration,
+    /// One snapshot comes in at a time.
+    pub(crate) receiving: Arc<Mutex<()>>,
+}
+
+impl PeerService {
+    /// Refuses what is meant for another node, or another cluster.
+    fn meant(&self, envelope: Option<&Envelope>) -> Result<(), Status> {
+        match envelope {
+            Some(envelope) if envelope.target == self.id && envelope.cluster == *self.cluster => Ok(()),
+            Some(envelope) => Err(Status::failed_precondition(format!(
+                "this is node {} of `{}`, not {} of `{}`",
+                self.id, self.cluster, envelope.target, envelope.cluster
+            ))),
+            None => Err(Status::invalid_argument("no envelope")),
+        }
+    }
+}
+
+fn answer<T: serde::Serialize, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<Response<Message>, Status> {
+    let answer = outcome.map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(Response::new(Message { envelope: None, payload: encode(&answer)? }))
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn append(&self, request: Request<Message>) -> Result<Response<Message>, Status> {
+        let message = request.into_inner();
+        self.meant(message.envelope.as_ref())?;
+        let request: AppendEntriesRequest<TypeConfig> = decode(&message.payload)?;
+        answer(self.raft.append_entries(request).await)
+    }
+
+    async fn vote(&self, request: Request<Message>) -> Result<Response<Message>, Status> {
+        let message = request.into_inner();
+        self.meant(message.envelope.as_ref())?;
+        let request: VoteRequest<u64> = decode(&message.payload)?;
+        answer(self.raft.vote(request).await)
+    }
+
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotReply, Status>> + Send>>;
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<SnapshotPiece>>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let (replies, stream) = mpsc::channel(1);
+        let (service, pieces) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            let received = service.receive(pieces, &replies);
+            let received = tokio::time::timeout(service.snapshot_limit, received).await;
+            let outcome = received.unwrap_or_else(|_| Err(Status::deadline_exceeded("the snapshot took too long")));
+            if let Err(status) = outcome {
+                tracing::warn!("a snapshot was not received: {}", status.message());
+                let _ = replies.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+type Replies = mpsc::Sender<Result<SnapshotReply, Status>>;
+
+impl PeerService {
+    async fn receive(&self, mut pieces: Streaming<SnapshotPiece>, replies: &Replies) -> Result<(), Status> {
+        let Piece::Offer(offer) = next(&mut pieces).await? else {
+            return Err(Status::invalid_argument("a snapshot begins with an offer"));
+        };
+        self.meant(offer.envelope.as_ref())?;
+        let _one = self.receiving.lock().await;
+        let vote: Vote = decode(&offer.vote)?;
+        let snapshot = self.collect(offer, &mut pieces, replies).await?;
+        let snapshot =
+            openraft::Snapshot { meta: snapshot.meta().clone(), snapshot: Box::new(snapshot) };
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        let response = installed.map_err(|error| Status::unavailable(error.to_string()))?;
+        send(replies, Reply::Response(encode(&response)?)).await
+    }
+
+    async fn collect(
+        &self,
+        offer: SnapshotOffer,
+        pieces: &mut Streaming<SnapshotPiece>,
+        replies: &Replies,
+    ) -> Result<Snapshot, Status> {
+        let store = self.snapshots.clone();
+        let mut incoming = blocking(move || store.receive(&offer.manifest)).await?;
+        let missing: Result<Vec<Bytes>, Status> = incoming.missing().iter().map(encode).collect();
+        send(replies, Reply::Missing(PartList { keys: missing? })).await?;
+        let mut part = BytesMut::new();
+        loop {
+            match next(pieces).await? {
+                Piece::Part(piece) => {
+                    if part.len() + piece.content.len() > MAX_PART {
+                        return Err(Status::invalid_argument("a part is too large"));
+                    }
+                    part.extend_from_slice(&piece.content);
+                    if piece.last {
+                        let whole = std::mem::take(&mut part);
+                        incoming = blocking(move || {
+                            incoming.add(&whole)?;
+                            Ok::<Incoming, crate::snapshot::SnapshotError>(incoming)
+                        })
+                        .await?;
+                    }
+                }
+                Piece::End(_) => return blocking(move || incoming.finish()).await,
+                Piece::Offer(_) => return Err(Status::invalid_argument("a second offer")),
+            }
+        }
+    }
+}
+
+async fn next(pieces: &mut Streaming<SnapshotPiece>) -> Result<Piece, Status> {
+    let piece = pieces.message().await?.and_then(|piece| piece.piece);
+    piece.ok_or_else(|| Status::aborted("the sender broke off"))
+}
+
+async fn send(replies: &Replies, reply: Reply) -> Result<(), Status> {
+    let sent = replies.send(Ok(SnapshotReply { reply: Some(reply) })).await;
+    sent.map_err(|_| Status::cancelled("the sender has gone"))
+}
+
+/// Off the tokio workers: the disk may take its time.
+async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Status> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(|error| Status::failed_precondition(error.to_string())),
+        Err(stopped) => Err(Status::internal(stopped.to_string())),
+    }
+}

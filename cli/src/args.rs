@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use workloads::trace::Model;
 use workloads::{Plan, WorkloadKind};
 
+use crate::replicated::args::{ClientArgs, ClusterArgs, ServeArgs, StatusArgs};
+
 /// Runs replicated-state-machine executors on a workload and holds each against the plain sequential loop.
 #[derive(Debug, Parser)]
 #[command(name = "atlas-smr", version, args_conflicts_with_subcommands = true)]
@@ -24,12 +26,24 @@ enum Command {
     /// Let all executors live side by side for long, with changing workloads, checkpoints, installations and restarts, and
     /// hold each against the sequential loop throughout.
     Soak(SoakArgs),
+    /// Serve one replica of a key-value store with transfers.
+    Serve(ServeArgs),
+    /// Ask a cluster for something.
+    Client(ClientArgs),
+    /// Show how the nodes of a cluster fare.
+    Status(StatusArgs),
+    /// Start three replicas on this machine, put load on them, and compare their states.
+    Cluster(ClusterArgs),
 }
 
 /// What the program is to do.
 pub enum Task {
     Run(RunArgs),
     Soak(SoakArgs),
+    Serve(ServeArgs),
+    Client(ClientArgs),
+    Status(StatusArgs),
+    Cluster(ClusterArgs),
 }
 
 impl Cli {
@@ -38,6 +52,10 @@ impl Cli {
         match self.command {
             Some(Command::Run(run)) => Task::Run(run),
             Some(Command::Soak(soak)) => Task::Soak(soak),
+            Some(Command::Serve(serve)) => Task::Serve(serve),
+            Some(Command::Client(client)) => Task::Client(client),
+            Some(Command::Status(status)) => Task::Status(status),
+            Some(Command::Cluster(cluster)) => Task::Cluster(cluster),
             None => Task::Run(self.run),
         }
     }
@@ -235,7 +253,7 @@ mod tests {
     fn run_is_the_default() {
         let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).expect("valid").into_task() {
             Task::Run(run) => run,
-            Task::Soak(_) => panic!("not asked for"),
+            _ => panic!("not asked for"),
         };
         assert_eq!(parse("atlas-smr --batch 7").batch, 7);
         assert_eq!(parse("atlas-smr run --batch 7").batch, 7);

@@ -1,15 +1,18 @@
 //! `atlas-smr`: runs the executors on a chosen workload, as a replica would, and holds each against the sequential
-//! loop.
+//! loop; and serves a replicated key-value store on them.
 //!
-//! Exit code 0: state and replies of every executor equal the reference's. 1: they differ, an executor failed, or a long
-//! run's memory grew. 2: the command line, the workload or a trace is wrong.
+//! Exit code 0: state and replies of every executor equal the reference's, or the replicas' states are equal. 1: they
+//! differ, an executor or a node failed, or a long run's memory grew. 2: the command line, the settings, the workload or a
+//! trace is wrong.
 #![forbid(unsafe_code)]
 
 mod args;
 mod drive;
 mod error;
 mod recorder;
+mod replicated;
 mod report;
+mod served;
 mod soak;
 mod suite;
 
@@ -27,16 +30,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let task = Cli::parse().into_task();
-    if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::from_default_env())
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
-            .init();
-    }
+    log(&task);
     let outcome = match task {
         Task::Run(args) => run(&args),
         Task::Soak(args) => soak(&args),
+        Task::Serve(args) => replicated::serve(&args).map(|()| true),
+        Task::Client(args) => replicated::client(&args),
+        Task::Status(args) => replicated::status(&args),
+        Task::Cluster(args) => replicated::cluster(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -46,6 +47,20 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Writes to standard error what the environment asks for; a node's own warnings anyway.
+fn log(task: &Task) {
+    let filter = match (EnvFilter::try_from_default_env(), task) {
+        (Ok(filter), _) => filter,
+        (Err(_), Task::Serve(_)) => EnvFilter::new("warn,openraft=off"),
+        (Err(_), _) => return,
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 /// True if every executor equals the reference.

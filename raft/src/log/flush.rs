@@ -100,6 +100,12 @@ impl Flusher {
         self.shared.failure.get().map(|(_, what)| what.clone())
     }
 
+    /// How many wait for the next sync.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.shared.queue).waiting.len()
+    }
+
     /// # Errors
     ///
     /// The first failure.

@@ -213,13 +213,13 @@ impl LogStore {
             let found = id_at(log, upto.index)?;
             if found == Some(upto) {
                 // The log holds all that leads to the snapshot: keep what the oldest one needs.
-                match hold {
-                    Some(None) => return Ok(()),
-                    Some(Some(held)) if held.index < upto.index => match id_at(log, held.index)? {
+                if let Some(held) = hold.filter(|held| held.index < upto.index) {
+                    match id_at(log, held.index)? {
                         Some(held) => upto = held,
-                        None => return Ok(()),
-                    },
-                    _ => {}
+                        None if purged.is_some_and(|purged| purged.index == held.index) => return Ok(()),
+                        // The log does not lead to that snapshot any more.
+                        None => {}
+                    }
                 }
             } else if found.is_some() {
                 // A snapshot took the place of entries that were never decided. What follows them was not either.

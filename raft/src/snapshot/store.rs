@@ -250,7 +250,7 @@ impl SnapshotStore {
 
     /// Tells the log from where it has to reach.
     fn hold_back(&self) {
-        self.inner.hold.set(self.state().kept.first().map(|oldest| oldest.meta.last_log_id));
+        self.inner.hold.set(self.state().kept.iter().find_map(|whole| whole.meta.last_log_id));
     }
 
     /// Deletes the files of snapshots that are not kept, and segments that nobody holds. What cannot be deleted costs space,

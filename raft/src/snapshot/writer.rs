@@ -22,8 +22,8 @@ pub(crate) struct Writer {
     places: BTreeMap<u32, Place>,
     number: u64,
     segment: Option<SegmentWriter>,
-    /// Parts in `segment`: part, offset, length.
-    fresh: Vec<(u32, u64, u64)>,
+    /// Offset and length of the parts in `segment`.
+    fresh: BTreeMap<u32, (u64, u64)>,
 }
 
 /// Parts that are better written anew go: those in segments that are mostly garbage, and in too many small ones.
@@ -55,7 +55,7 @@ impl Writer {
         let mut places = store.places(&descriptor);
         places.retain(|_, place| place.len > 0);
         let number = store.next_number();
-        Writer { store, meta, descriptor, places, number, segment: None, fresh: Vec::new() }
+        Writer { store, meta, descriptor, places, number, segment: None, fresh: BTreeMap::new() }
     }
 
     pub(super) fn meta(&self) -> &SnapshotMeta {
@@ -75,9 +75,8 @@ impl Writer {
 
     /// The parts that have to be added.
     pub(crate) fn missing(&self) -> Vec<super::PartKey> {
-        let fresh = |part| self.fresh.iter().any(|&(known, _, _)| known == part);
         keys(&self.descriptor)
-            .filter(|key| !self.places.contains_key(&key.part) && !fresh(key.part))
+            .filter(|key| !self.places.contains_key(&key.part) && !self.fresh.contains_key(&key.part))
             .collect()
     }
 
@@ -95,7 +94,7 @@ impl Writer {
             }
         };
         let offset = segment.add(bytes)?;
-        self.fresh.push((part, offset, bytes.len() as u64));
+        self.fresh.insert(part, (offset, bytes.len() as u64));
         Ok(())
     }
 
@@ -111,7 +110,7 @@ impl Writer {
         }
         if let Some(segment) = self.segment.take() {
             let segment = Arc::new(segment.finish()?);
-            for (part, offset, len) in self.fresh.drain(..) {
+            for (part, (offset, len)) in std::mem::take(&mut self.fresh) {
                 self.places.insert(part, Place { segment: Arc::clone(&segment), offset, len });
             }
         }

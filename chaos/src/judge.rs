@@ -163,7 +163,7 @@ fn tally(history: &History, client: u64, left: u64, found: u64) -> Vec<Fault> {
     let count = |is_meant: fn(&Operation<BankCall, BankAnswer>) -> bool| {
         own.iter().filter(|operation| is_meant(operation)).count() as u64
     };
-    let acknowledged = count(|one| matches!(one.returned, Some((_, BankAnswer::Moved(true)))));
+    let acknowledged = count(|one| matches!(one.returned, Some((_, BankAnswer::Moved { .. }))));
     let most = acknowledged + count(|one| one.returned.is_none());
     let mut faults = Vec::new();
     if found < acknowledged {

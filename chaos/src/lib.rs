@@ -7,13 +7,22 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod cluster;
+pub mod connection;
+pub mod error;
 pub mod history;
+mod http;
 pub mod judge;
 pub mod linearizable;
 pub mod model;
 pub mod origin;
 pub mod process;
 pub mod proxy;
+/// What the served store is asked, and answers: the program's own definition.
+#[path = "../../cli/src/served/request.rs"]
+pub mod request;
+pub mod scenario;
+pub mod schedule;
 pub mod workload;
 
 /// Nothing here is left half changed by a panic.

@@ -95,8 +95,15 @@ pub enum BankCall {
 /// What an operation on accounts is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BankAnswer {
-    /// Whether there was enough.
-    Moved(bool),
+    /// There was enough; what the two accounts hold then.
+    Moved {
+        /// The one that paid.
+        from: u64,
+        /// The one that was paid.
+        to: u64,
+    },
+    /// There was not; what the paying account holds.
+    Short(u64),
     /// What is in the account.
     Balance(u64),
 }
@@ -111,19 +118,23 @@ impl Model for Bank {
     }
 
     fn step(&self, state: &Self::State, call: &BankCall, answer: Option<&BankAnswer>) -> Option<Self::State> {
-        let has = |account| state.get(&account).copied().unwrap_or(0);
-        let mut after = state.clone();
-        let right = match *call {
-            BankCall::Balance(account) => BankAnswer::Balance(has(account)),
-            BankCall::Transfer { from, to, amount } => {
-                let moved = has(from) >= amount;
-                if moved {
-                    after.insert(from, has(from) - amount);
-                    *after.entry(to).or_default() += amount;
-                }
-                BankAnswer::Moved(moved)
-            }
-        };
+        let (after, right) = transact(state, call);
         answer.is_none_or(|answer| *answer == right).then_some(after)
     }
+}
+
+/// What accounts hold after an operation on them, and its answer.
+pub fn transact(accounts: &BTreeMap<u64, u64>, call: &BankCall) -> (BTreeMap<u64, u64>, BankAnswer) {
+    let has = |account: u64| accounts.get(&account).copied().unwrap_or(0);
+    let mut after = accounts.clone();
+    let answer = match *call {
+        BankCall::Balance(account) => BankAnswer::Balance(has(account)),
+        BankCall::Transfer { from, amount, .. } if has(from) < amount => BankAnswer::Short(has(from)),
+        BankCall::Transfer { from, to, amount } => {
+            *after.entry(from).or_default() -= amount;
+            *after.entry(to).or_default() += amount;
+            BankAnswer::Moved { from: after[&from], to: after[&to] }
+        }
+    };
+    (after, answer)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chaos::history::{Answer, Call, History, Recorder};
 use chaos::judge::{Fault, judge};
 use chaos::linearizable::Model;
-use chaos::model::{Bank, BankAnswer, BankCall, Register, RegisterAnswer, RegisterCall};
+use chaos::model::{BankCall, Register, RegisterAnswer, RegisterCall, transact};
 use chaos::workload::{AUDITOR, CLIENTS, Client, Outcome, Pace, Store, funds};
 
 /// How a store is broken. Once in 20 operations or so.
@@ -54,12 +54,8 @@ fn execute(cells: &mut Cells, call: Call) -> Answer {
             Answer::Key(RegisterAnswer::Before(before))
         }
         Call::Bank(call) => {
-            let bank = Bank::default();
-            let right = match call {
-                BankCall::Balance(account) => BankAnswer::Balance(cells.accounts[&account]),
-                BankCall::Transfer { from, amount, .. } => BankAnswer::Moved(cells.accounts[&from] >= amount),
-            };
-            cells.accounts = bank.step(&cells.accounts, &call, Some(&right)).expect("the right answer");
+            let (after, right) = transact(&cells.accounts, &call);
+            cells.accounts = after;
             Answer::Bank(right)
         }
     }

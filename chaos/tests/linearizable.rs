@@ -307,13 +307,16 @@ fn falsify(history: &mut [Op], at: usize, value: Option<u64>) {
 /// Any operation on two accounts, with any answer of the right kind, or none.
 fn transactions() -> impl Strategy<Value = Operation<BankCall, BankAnswer>> {
     let account = || 0..2_u64;
-    let transfer =
-        (account(), account(), 1..3_u64, prop::bool::weighted(0.7)).prop_map(|(from, to, amount, moved)| {
-            (BankCall::Transfer { from, to, amount }, BankAnswer::Moved(moved))
-        });
+    let answer = prop_oneof![
+        3 => Just(BankAnswer::Moved { from: 1, to: 2 }),
+        1 => (0..4_u64).prop_map(|from| BankAnswer::Moved { from, to: 3 - from.min(3) }),
+        1 => (0..3_u64).prop_map(BankAnswer::Short),
+    ];
+    let transfer = (account(), account(), 1..3_u64, answer)
+        .prop_map(|(from, to, amount, answer)| (BankCall::Transfer { from, to, amount }, answer));
     let balance = (account(), 0..4_u64)
         .prop_map(|(account, balance)| (BankCall::Balance(account), BankAnswer::Balance(balance)));
-    (prop_oneof![transfer, balance], 0..20_u64, 0..20_u64, prop::bool::weighted(0.3)).prop_map(
+    (prop_oneof![transfer, balance], 0..20_u64, 0..20_u64, prop::bool::weighted(0.5)).prop_map(
         |((call, answer), a, b, pending)| Operation {
             call,
             invoked: a.min(b),

@@ -14,6 +14,7 @@ pub mod history;
 mod http;
 pub mod judge;
 pub mod linearizable;
+pub mod mixed;
 pub mod model;
 pub mod origin;
 pub mod process;

@@ -8,6 +8,7 @@ use chaos::cluster::Settings;
 use chaos::error::ChaosError;
 use chaos::history::History;
 use chaos::judge::judge;
+use chaos::mixed;
 use chaos::process::find_program;
 use chaos::scenario::{Outcome, Scenario};
 use chaos::schedule::{Plan, Report, run};
@@ -36,8 +37,11 @@ struct Arguments {
     /// Where the history goes if something is wrong, and what the nodes wrote stays.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
+    /// No faults: runs so many conflicting operations on nodes of different kinds, and compares their states.
+    #[arg(long, value_name = "OPERATIONS", conflicts_with = "scenario")]
+    mixed: Option<u64>,
     /// Judges a history that was kept, and runs nothing.
-    #[arg(long, conflicts_with_all = ["seed", "scenario", "program"])]
+    #[arg(long, conflicts_with_all = ["seed", "scenario", "program", "mixed"])]
     judge: Option<PathBuf>,
 }
 
@@ -75,6 +79,18 @@ fn survive(arguments: &Arguments) -> Result<bool, ChaosError> {
     let seed = arguments.seed.unwrap_or_else(rand_seed);
     eprintln!("seed {seed}");
     let folder = tempfile::Builder::new().prefix("chaos-").tempdir().map_err(failed("a folder"))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(failed("threads"))?;
+    if let Some(operations) = arguments.mixed {
+        let settings = mixed::settings(program, folder.path().to_owned());
+        let report = runtime.block_on(mixed::run(&settings, seed, operations))?;
+        report.nodes.iter().for_each(|node| eprintln!("{node:?}"));
+        if arguments.json {
+            print_json(&report)?;
+        } else {
+            println!("{}", mixed::line(&report));
+        }
+        return Ok(true);
+    }
     let plan = Plan {
         seed,
         rounds: arguments.rounds,
@@ -82,7 +98,6 @@ fn survive(arguments: &Arguments) -> Result<bool, ChaosError> {
         pace: Pace::default(),
         settings: Settings::new(program, folder.path().to_owned()),
     };
-    let runtime = tokio::runtime::Runtime::new().map_err(failed("threads"))?;
     let (mut report, history) = runtime.block_on(run(&plan, tell));
     if !report.is_right() {
         std::fs::create_dir_all(&arguments.keep).map_err(failed("a folder for the history"))?;
@@ -108,11 +123,15 @@ fn tell(outcome: &Outcome) {
     );
 }
 
+fn print_json(report: &impl serde::Serialize) -> Result<(), ChaosError> {
+    let text = serde_json::to_string_pretty(report).map_err(std::io::Error::from);
+    println!("{}", text.map_err(failed("the report"))?);
+    Ok(())
+}
+
 fn print(report: &Report, json: bool) -> Result<(), ChaosError> {
     if json {
-        let text = serde_json::to_string_pretty(report).map_err(std::io::Error::from);
-        println!("{}", text.map_err(failed("the report"))?);
-        return Ok(());
+        return print_json(report);
     }
     let Report { seed, operations, unknown, .. } = report;
     println!("{operations} operations of 8 clients, {unknown} with unknown outcome, seed {seed}");

@@ -49,7 +49,8 @@ pub struct Outcome {
     pub scenario: Scenario,
     /// The nodes that it was done to.
     pub nodes: Vec<NodeId>,
-    /// From the fault to the first operation executed after it, in milliseconds.
+    /// From the fault to the first operation executed after it, in milliseconds. Where nodes have to end by themselves, or
+    /// to be left behind, that comes first.
     pub served_again_ms: u64,
     /// From its end to the first operation executed after that, in milliseconds.
     pub served_after_healing_ms: u64,
@@ -77,27 +78,21 @@ pub async fn inflict(
         _ => vec![leader],
     };
     recorder.note(format!("{scenario:?}: nodes {nodes:?}, leader {leader}"));
-    let mut fault = Fault { scenario, nodes, served_again: None, cluster, recorder };
+    let mut fault = Fault { scenario, nodes, done: Instant::now(), cluster, recorder };
     fault.begin(random).await?;
-    let served_again = match fault.served_again {
-        Some(served) => served,
-        // All are away: it is their return that counts.
-        None if scenario == Scenario::AllKilled => Duration::ZERO,
-        None => fault.cluster.serves().await?,
+    // With all nodes away, it is their return that counts.
+    let served_again = match scenario {
+        Scenario::AllKilled => None,
+        _ => Some(fault.serves().await?),
     };
-    if scenario != Scenario::AllKilled {
-        recorder.note(format!("serves again after {served_again:?}"));
-    }
     let hold = Duration::from_millis(random.random_range(200..2_500));
     tokio::time::sleep(hold).await;
     let healed = fault.end().await?;
-    recorder.note(format!("undone; serves after {healed:?}"));
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let served_again = if scenario == Scenario::AllKilled { healed } else { served_again };
     Ok(Outcome {
         scenario,
         nodes: fault.nodes,
-        served_again_ms: millis(served_again),
+        served_again_ms: millis(served_again.unwrap_or(healed)),
         served_after_healing_ms: millis(healed),
     })
 }
@@ -105,7 +100,8 @@ pub async fn inflict(
 struct Fault<'a> {
     scenario: Scenario,
     nodes: Vec<NodeId>,
-    served_again: Option<Duration>,
+    /// When it was done, or undone.
+    done: Instant,
     cluster: &'a mut Cluster,
     recorder: &'a Recorder,
 }
@@ -141,6 +137,8 @@ impl Fault<'_> {
 
     /// Undoes it, and returns how long the cluster took to serve then.
     async fn end(&mut self) -> Result<Duration, ChaosError> {
+        self.recorder.note("undone");
+        self.done = Instant::now();
         match self.scenario {
             Scenario::FollowerCutOff | Scenario::LeaderCutOff | Scenario::LeaderMuted => {
                 self.cluster.links.heal();
@@ -155,12 +153,21 @@ impl Fault<'_> {
                 }
             }
         }
-        let served = self.cluster.serves().await?;
+        let served = self.serves().await?;
         self.return_to_the_others().await?;
         Ok(served)
     }
 
+    /// How long it took from what was last done until the cluster serves.
+    async fn serves(&mut self) -> Result<Duration, ChaosError> {
+        self.cluster.serves().await?;
+        let served = self.done.elapsed();
+        self.recorder.note(format!("serves after {served:?}"));
+        Ok(served)
+    }
+
     fn kill(&mut self) -> Result<(), ChaosError> {
+        self.done = Instant::now();
         // One right after the other: no node lives long enough to notice.
         self.nodes.iter().try_for_each(|&node| self.cluster.kill(node))
     }
@@ -188,7 +195,6 @@ impl Fault<'_> {
         let node = self.first();
         // What it has may grow until it is killed; so it is read first, and the gap is made of what is purged after.
         self.kill()?;
-        self.served_again = Some(self.cluster.serves().await?);
         let others: Vec<_> = self.cluster.ids().into_iter().filter(|&other| other != node).collect();
         let mut had = 0;
         for &other in &others {
@@ -210,7 +216,6 @@ impl Fault<'_> {
     /// Lets all writes of a node fail; it must say why it ends.
     async fn fill_disk(&mut self) -> Result<(), ChaosError> {
         let node = self.first();
-        let start = Instant::now();
         let process = self.cluster.process(node)?;
         process.limit_files(0)?;
         let status = process.wait(LIMIT).await?;
@@ -222,7 +227,7 @@ impl Fault<'_> {
             let expected = "with exit code 1, and have named the cause";
             return Err(ChaosError::EndedWrongly { node, expected, status: status.to_string(), messages });
         }
-        self.recorder.note(format!("node {node} ended {:?} after its disk was full", start.elapsed()));
+        self.recorder.note(format!("node {node} ended {:?} after its disk was full", self.done.elapsed()));
         Ok(())
     }
 

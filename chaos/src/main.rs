@@ -37,6 +37,9 @@ struct Arguments {
     /// Where the history goes if something is wrong, and what the nodes wrote stays.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
+    /// Keeps the history in this file, also if nothing is wrong.
+    #[arg(long, conflicts_with = "mixed")]
+    save: Option<PathBuf>,
     /// No faults: runs so many conflicting operations on nodes of different kinds, and compares their states.
     #[arg(long, value_name = "OPERATIONS", conflicts_with = "scenario")]
     mixed: Option<u64>,
@@ -99,6 +102,9 @@ fn survive(arguments: &Arguments) -> Result<bool, ChaosError> {
         settings: Settings::new(program, folder.path().to_owned()),
     };
     let (mut report, history) = runtime.block_on(run(&plan, tell));
+    if let Some(file) = &arguments.save {
+        history.save(file).map_err(failed("saving the history"))?;
+    }
     if !report.is_right() {
         std::fs::create_dir_all(&arguments.keep).map_err(failed("a folder for the history"))?;
         let file = arguments.keep.join(format!("history-{seed}.json"));
@@ -135,6 +141,7 @@ fn print(report: &Report, json: bool) -> Result<(), ChaosError> {
     }
     let Report { seed, operations, unknown, .. } = report;
     println!("{operations} operations of 8 clients, {unknown} with unknown outcome, seed {seed}");
+    println!("judged in {} ms; {} connections of strangers", report.judged_ms, report.strangers);
     if let Some(digest) = &report.digest {
         println!("all nodes hold {digest}");
     }

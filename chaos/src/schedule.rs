@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atlas_smr_raft::client::Client as Reached;
 use clap::ValueEnum;
@@ -61,6 +61,8 @@ pub struct Report {
     pub digest: Option<String>,
     /// Connections between nodes that were closed because nobody knew whose they were.
     pub strangers: u64,
+    /// How long the judge took, in milliseconds.
+    pub judged_ms: u64,
     /// What is wrong with the history.
     pub faults: Vec<Fault>,
     /// Why the run ended early, if it did.
@@ -108,6 +110,7 @@ pub async fn run(plan: &Plan, mut progress: impl FnMut(&Outcome)) -> (Report, Hi
         unknown: history.records.iter().filter(|record| record.returned.is_none()).count(),
         digest: None,
         strangers: 0,
+        judged_ms: 0,
         faults: Vec::new(),
         error: None,
         history: None,
@@ -116,7 +119,9 @@ pub async fn run(plan: &Plan, mut progress: impl FnMut(&Outcome)) -> (Report, Hi
         Err(error) => report.error = Some(error.to_string()),
         Ok((digest, strangers)) => {
             (report.digest, report.strangers) = (Some(digest), strangers);
+            let start = Instant::now();
             report.faults = judge(&history, JUDGEMENT);
+            report.judged_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         }
     }
     (report, history)

@@ -32,6 +32,7 @@ async fn survive(scenarios: Vec<Scenario>) {
     let folder = tempfile::tempdir().expect("a folder");
     let plan = plan(&folder, scenarios);
     let (report, history) = run(&plan, |outcome| println!("{outcome:?}")).await;
+    println!("{} operations, judged in {} ms", report.operations, report.judged_ms);
     if !report.is_right() {
         let file = std::env::temp_dir().join(format!("history-{}.json", report.seed));
         history.save(&file).expect("written");

@@ -37,7 +37,7 @@ struct Arguments {
     /// Where the history goes if something is wrong, and what the nodes wrote stays.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
-    /// Keeps the history in this file, also if nothing is wrong.
+    /// Keeps the history in this file, and what the nodes wrote, also if nothing is wrong.
     #[arg(long, conflicts_with = "mixed")]
     save: Option<PathBuf>,
     /// No faults: runs so many conflicting operations on nodes of different kinds, and compares their states.
@@ -110,6 +110,8 @@ fn survive(arguments: &Arguments) -> Result<bool, ChaosError> {
         let file = arguments.keep.join(format!("history-{seed}.json"));
         history.save(&file).map_err(failed("keeping the history"))?;
         report.history = Some(file);
+    }
+    if arguments.save.is_some() || !report.is_right() {
         eprintln!("the nodes' files stay in {}", folder.keep().display());
     }
     print(&report, arguments.json)?;
@@ -123,9 +125,10 @@ fn rand_seed() -> u64 {
 }
 
 fn tell(outcome: &Outcome) {
-    let Outcome { scenario, nodes, served_again_ms, served_after_healing_ms } = outcome;
+    let Outcome { scenario, nodes, served_again_ms, served_after_healing_ms, stall_ms } = outcome;
     eprintln!(
-        "{scenario:?} {nodes:?}: serves again after {served_again_ms} ms; once undone, after {served_after_healing_ms} ms"
+        "{scenario:?} {nodes:?}: serves again after {served_again_ms} ms; once undone, after {served_after_healing_ms} ms \
+         (this machine stalled for up to {stall_ms} ms)"
     );
 }
 

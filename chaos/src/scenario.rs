@@ -54,6 +54,9 @@ pub struct Outcome {
     pub served_again_ms: u64,
     /// From its end to the first operation executed after that, in milliseconds.
     pub served_after_healing_ms: u64,
+    /// The longest time, in milliseconds, that this program itself did not run meanwhile: a busy or sleeping machine makes
+    /// the times above long, and is no fault of the cluster.
+    pub stall_ms: u64,
 }
 
 /// Does `scenario` to the cluster, which must serve, and undoes it.
@@ -94,6 +97,7 @@ pub async fn inflict(
         nodes: fault.nodes,
         served_again_ms: millis(served_again.unwrap_or(healed)),
         served_after_healing_ms: millis(healed),
+        stall_ms: 0,
     })
 }
 

@@ -31,6 +31,9 @@ const BALLAST_BYTES: usize = 2_048;
 /// so many of them written at once.
 const BALLAST_BATCH: u64 = 32;
 
+/// Between two looks at the clock.
+const TICK: Duration = Duration::from_millis(20);
+
 /// What is run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -172,6 +175,42 @@ async fn ballast(client: Reached, stop: Arc<AtomicBool>) -> Result<(), String> {
     Ok(())
 }
 
+/// Notices when this program does not run for a while.
+struct StallWatch {
+    longest: Arc<AtomicU64>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl StallWatch {
+    fn start() -> StallWatch {
+        let (longest, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (seen, stopped) = (Arc::clone(&longest), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                std::thread::sleep(TICK);
+                let over = start.elapsed().saturating_sub(TICK).as_millis();
+                seen.fetch_max(u64::try_from(over).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        });
+        StallWatch { longest, thread: Some(thread), stop }
+    }
+
+    /// The longest stall since it was last asked for, in milliseconds.
+    fn longest(&self) -> u64 {
+        self.longest.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Drop for StallWatch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // It does nothing that could panic.
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
 /// Everything up to the judgement. Returns the digest of all nodes, and the number of strangers.
 async fn live(
     plan: &Plan,
@@ -183,9 +222,12 @@ async fn live(
     let mut cluster = Cluster::start(&plan.settings).await?;
     recorder.note("the cluster serves");
     let clients = Clients::start(&cluster, plan, recorder)?;
+    let watch = StallWatch::start();
     for scenario in scenarios {
         tokio::time::sleep(Duration::from_millis(random.random_range(300..1_500))).await;
-        ended(scenario::inflict(scenario, &mut cluster, &mut random, recorder).await?);
+        watch.longest();
+        let outcome = scenario::inflict(scenario, &mut cluster, &mut random, recorder).await?;
+        ended(Outcome { stall_ms: watch.longest(), ..outcome });
         cluster.check_running()?;
     }
     clients.end().await?;

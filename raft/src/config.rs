@@ -302,7 +302,8 @@ impl NodeConfig {
             for (name, address) in
                 [("peer_address", &member.peer_address), ("client_address", &member.client_address)]
             {
-                let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+                let port =
+                    address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
                 if port.is_none_or(|port| port.parse::<u16>().is_err()) {
                     return Err(NodeConfigError::Address { name, address: address.clone() });
                 }
@@ -383,9 +384,101 @@ fn listener(
 ) -> Result<SocketAddr, NodeConfigError> {
     match (set, own) {
         (Some(address), _) => Ok(address),
-        (None, Some(own)) => {
-            own.parse().map_err(|_| NodeConfigError::Address { name, address: own.clone() })
-        }
+        (None, Some(own)) => own.parse().map_err(|_| NodeConfigError::Address { name, address: own.clone() }),
         (None, None) => Err(NodeConfigError::Missing(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> NodeConfig {
+        let member = |id: u64| MemberConfig {
+            id,
+            peer_address: format!("127.0.0.1:{}", 7100 + id),
+            client_address: format!("127.0.0.1:{}", 7200 + id),
+            learner: false,
+        };
+        NodeConfig {
+            id: 1,
+            data_dir: "data".into(),
+            bootstrap: true,
+            members: (1..=3).map(member).collect(),
+            ..NodeConfig::default()
+        }
+    }
+
+    fn wrong(change: impl FnOnce(&mut NodeConfig)) -> String {
+        let mut config = valid();
+        change(&mut config);
+        config.validate().expect_err("wrong").to_string()
+    }
+
+    #[test]
+    fn defaults_and_a_list_of_members_are_enough() {
+        let config = valid();
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.peer_listener(), Ok("127.0.0.1:7101".parse().expect("an address")));
+        assert_eq!(config.client_listener(), Ok("127.0.0.1:7201".parse().expect("an address")));
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        assert_eq!(wrong(|c| c.data_dir = PathBuf::new()), "`data_dir` is missing");
+        assert_eq!(wrong(|c| c.members[1].id = 1), "`members` has 1 twice");
+        assert!(wrong(|c| c.id = 9).contains("(9) as a voter"));
+        assert!(wrong(|c| c.members[0].learner = true).contains("(1) as a voter"));
+        assert!(
+            wrong(|c| c.members[2].client_address = "nowhere".to_owned())
+                .contains("`nowhere` is not an address")
+        );
+        assert!(wrong(|c| c.members[2].client_address = ":80".to_owned()).contains("is not an address"));
+        assert!(wrong(|c| c.members[0].peer_address = "host:7101".to_owned()).starts_with("`listen.peers`"));
+        assert!(wrong(|c| c.raft.heartbeat_ms = 500).contains("heartbeat_ms < election_min_ms"));
+        assert!(wrong(|c| c.raft.election_max_ms = 500).contains("election_min_ms < election_max_ms"));
+        assert_eq!(wrong(|c| c.raft.snapshots_kept = 0), "`raft.snapshots_kept` must be at least 1");
+        assert_eq!(wrong(|c| c.limits.pipeline_depth = 0), "`limits.pipeline_depth` must be at least 1");
+        assert!(wrong(|c| c.limits.default_timeout_ms = 70_000).contains("above `limits.max_timeout_ms`"));
+        assert!(
+            wrong(|c| c.limits.peer_message_bytes = 1 << 20).contains("`limits.peer_message_bytes` must be")
+        );
+        assert_eq!(wrong(|c| c.batch.in_flight = 0), "`batch`: `in_flight` must be at least 1");
+        assert_eq!(wrong(|c| c.executor.threads = Some(0)), "`executor`: `threads` must be at least 1");
+    }
+
+    #[test]
+    fn beyond_loopback_certificates_are_needed_unless_told_otherwise() {
+        let open = |listener: &'static str| {
+            move |c: &mut NodeConfig| {
+                let address = "0.0.0.0:1".parse().ok();
+                match listener {
+                    "peers" => c.listen.peers = address,
+                    "clients" => c.listen.clients = address,
+                    _ => c.listen.http = address,
+                }
+            }
+        };
+        for listener in ["peers", "clients", "http"] {
+            assert!(
+                wrong(open(listener)).starts_with(&format!("`listen.{listener}`: 0.0.0.0:1 is not loopback"))
+            );
+            let mut config = valid();
+            open(listener)(&mut config);
+            config.listen.allow_insecure = true;
+            assert_eq!(config.validate(), Ok(()));
+        }
+        let mut config = valid();
+        open("clients")(&mut config);
+        let files = || TlsFiles {
+            authority: "a".into(),
+            certificate: "b".into(),
+            key: "c".into(),
+            server_name: None,
+        };
+        config.tls.clients = Some(files());
+        assert_eq!(config.validate(), Ok(()));
+        open("peers")(&mut config);
+        assert!(config.validate().is_err(), "one listener's certificates do not protect the other");
     }
 }

@@ -21,6 +21,9 @@
 //! [`SLOTS`] apart; it must know the answer to number `s` before it sends `s + SLOTS`. However late a duplicate arrives, it
 //! is recognised: its slot holds its number or a greater one for ever.
 //!
+//! Slots are never given back: a client costs the state at most [`SLOTS`] replies, for ever. Programs that come and go should
+//! take up the identity that they had.
+//!
 //! The last command of each batch also puts down the batch's place in the log, by a blind write that collides with nothing.
 //! So every state says which entry it stands for, and digests of equal places can be compared.
 

@@ -23,6 +23,9 @@ use crate::session::Service;
 use crate::snapshot::{Snapshot, SnapshotStore};
 use crate::types::LogId;
 
+/// Entries that wait for the executor at most.
+const QUEUE: usize = 1024;
+
 /// How a node stores and executes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -46,12 +49,15 @@ pub struct StorageConfig {
 }
 
 impl StorageConfig {
-    /// The defaults in this directory: 2 snapshots, files of 64 MiB, and as much in memory.
+    /// The defaults in this directory: 2 snapshots, files of 64 MiB, and as much in memory. The executor's queue is shorter
+    /// than its own default, as each of its places may hold a whole entry.
     pub fn new(dir: impl Into<PathBuf>, executor: ExecutorKind) -> Self {
+        let mut executor_config = ExecutorConfig::default();
+        executor_config.executing_buffer = QUEUE;
         StorageConfig {
             dir: dir.into(),
             executor,
-            executor_config: ExecutorConfig::default(),
+            executor_config,
             learner: false,
             snapshots_kept: 2,
             log_cache_bytes: 64 << 20,

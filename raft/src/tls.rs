@@ -60,9 +60,8 @@ impl TlsFiles {
     ///
     /// A file that cannot be read. What is in them is looked at when they are used.
     pub fn read(&self) -> Result<Tls, TlsError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| TlsError { path: path.to_owned(), source })
-        };
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| TlsError { path: path.to_owned(), source });
         Ok(Tls {
             authority: Certificate::from_pem(read(&self.authority)?),
             identity: Identity::from_pem(read(&self.certificate)?, read(&self.key)?),

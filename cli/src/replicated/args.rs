@@ -27,7 +27,8 @@ pub struct ServeArgs {
     /// The folder of this node's log and snapshots.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
-    /// A node that the cluster starts with: ID=PEER_ADDRESS,CLIENT_ADDRESS[,learner]; may be given more than once.
+    /// A node that the cluster starts with: ID=PEER_ADDRESS,CLIENT_ADDRESS, and ",learner" after that if it has no vote; may be
+    /// given more than once.
     #[arg(long = "member")]
     pub members: Vec<MemberArg>,
     /// Form the cluster of these members, unless there is one already.
@@ -85,13 +86,8 @@ impl FromStr for MemberArg {
 #[derive(Clone, Debug, Args)]
 pub struct ReachArgs {
     /// host:port of one or more nodes, with commas between them.
-    #[arg(
-        long = "addresses",
-        env = "ATLAS_ADDRESSES",
-        value_delimiter = ',',
-        required = true,
-        global = true
-    )]
+    // Needed, which a global option cannot be to clap; `config` asks for it.
+    #[arg(long, env = "ATLAS_ADDRESSES", value_delimiter = ',', global = true)]
     pub addresses: Vec<String>,
     /// Milliseconds that an operation may take, with all attempts.
     #[arg(long, default_value_t = 10_000, global = true)]
@@ -242,11 +238,7 @@ pub struct ClusterArgs {
     #[arg(long)]
     pub bench: bool,
     /// An executor for each node, with commas between them.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "multi-divisible,single-monolithic,multi-monolithic"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = "multi-divisible,single-monolithic,multi-monolithic")]
     pub executors: Vec<ExecutorKind>,
     /// Threads of the multi-threaded ones.
     #[arg(long, default_value_t = 2)]

@@ -51,7 +51,11 @@ pub fn settings(args: &ClusterArgs, dir: &Path) -> Result<Vec<NodeConfig>, CliEr
             data_dir: dir.join(format!("node-{id}")),
             bootstrap: true,
             members: members.clone(),
-            executor: ExecutorSettings { kind: *kind, threads: Some(args.threads), ..ExecutorSettings::default() },
+            executor: ExecutorSettings {
+                kind: *kind,
+                threads: Some(args.threads),
+                ..ExecutorSettings::default()
+            },
             ..NodeConfig::default()
         };
         // All share this machine: idle threads must not keep others from work, and elections must wait longer than that.

@@ -70,7 +70,8 @@ async fn whole(args: &ClusterArgs, dir: &Path) -> Result<bool, CliError> {
     for config in &configs {
         nodes.push(Node::start(config, dir).await?);
     }
-    let addresses: Vec<String> = configs[0].members.iter().map(|member| member.client_address.clone()).collect();
+    let addresses: Vec<String> =
+        configs[0].members.iter().map(|member| member.client_address.clone()).collect();
     let config = ClientConfig { addresses: addresses.clone(), timeout_ms: 30_000, ..ClientConfig::default() };
     let client = Client::new(config.clone())?;
     elected(&client, &addresses, &mut nodes).await?;
@@ -140,21 +141,29 @@ async fn live(
         (before, at) = (done, Instant::now());
         let Latency { p50, p99, .. } = progress.latency();
         let all = args.operations();
-        let head = format!("{done} of {all} operations, {rate:.0}/s; a request takes {p50} us (p50), {p99} us (p99)");
+        let head = format!(
+            "{done} of {all} operations, {rate:.0}/s; a request takes {p50} us (p50), {p99} us (p99)"
+        );
         bar.set_message(format!("{head}\n{}", table(&rows)));
         bar.tick();
     }
 }
 
 /// Waits until all nodes have executed the same, and returns what they are then.
-async fn at_rest(client: &Client, addresses: &[String], nodes: &mut [Node]) -> Result<Vec<NodeRow>, CliError> {
+async fn at_rest(
+    client: &Client,
+    addresses: &[String],
+    nodes: &mut [Node],
+) -> Result<Vec<NodeRow>, CliError> {
     let begin = Instant::now();
     loop {
         let rows = ask(client, addresses, true).await;
         let rows: Vec<NodeRow> = rows.into_iter().filter_map(|row| row.node).collect();
         let last = rows.iter().map(|node| node.last_log).max();
         let rest = |node: &NodeRow| {
-            Some(node.applied) == last && node.digest.is_some() && node.digest_applied == rows[0].digest_applied
+            Some(node.applied) == last
+                && node.digest.is_some()
+                && node.digest_applied == rows[0].digest_applied
         };
         if rows.len() == addresses.len() && rows.iter().all(rest) {
             return Ok(rows);
@@ -169,8 +178,10 @@ async fn at_rest(client: &Client, addresses: &[String], nodes: &mut [Node]) -> R
 
 fn report(args: &ClusterArgs, rows: Vec<NodeRow>, loaded: &Outcome, equal: bool) -> Result<(), CliError> {
     if !args.json {
-        let all: Vec<Row> =
-            rows.into_iter().map(|node| Row { address: String::new(), node: Some(node), error: None }).collect();
+        let all: Vec<Row> = rows
+            .into_iter()
+            .map(|node| Row { address: String::new(), node: Some(node), error: None })
+            .collect();
         let verdict = if equal { "All states are equal." } else { "THE STATES DIFFER." };
         return print(&format!("{}\n{}\n{verdict}", table(&all), loaded.text()));
     }

@@ -69,7 +69,9 @@ impl Progress {
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             // Resizes itself; up to the longest time that there is.
-            latency: Mutex::new(Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are possible"))),
+            latency: Mutex::new(
+                Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are possible")),
+            ),
         }
     }
 
@@ -108,7 +110,11 @@ impl Progress {
 /// # Errors
 ///
 /// What a client was told; one failed request ends the load.
-pub async fn run(load: &LoadArgs, config: &ClientConfig, progress: &Arc<Progress>) -> Result<Outcome, CliError> {
+pub async fn run(
+    load: &LoadArgs,
+    config: &ClientConfig,
+    progress: &Arc<Progress>,
+) -> Result<Outcome, CliError> {
     let positive = [
         ("per-request", load.per_request as u64),
         ("clients", load.clients as u64),

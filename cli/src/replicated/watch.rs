@@ -83,8 +83,18 @@ pub fn table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header([
-        "node", "role", "term", "last log", "applied", "snapshot", "executor", "threads", "operations", "collisions",
-        "replays", "digest",
+        "node",
+        "role",
+        "term",
+        "last log",
+        "applied",
+        "snapshot",
+        "executor",
+        "threads",
+        "operations",
+        "collisions",
+        "replays",
+        "digest",
     ]);
     for row in rows {
         match &row.node {

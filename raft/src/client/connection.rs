@@ -50,7 +50,8 @@ impl Nodes {
         if addresses.is_empty() {
             return Err(ClientError::Address(String::new()));
         }
-        let nodes = Nodes { tls, known: Mutex::new(Known { addresses, next: 0, connections: BTreeMap::new() }) };
+        let nodes =
+            Nodes { tls, known: Mutex::new(Known { addresses, next: 0, connections: BTreeMap::new() }) };
         let addresses = nodes.lock().addresses.clone();
         for address in addresses {
             nodes.connect(&address)?;

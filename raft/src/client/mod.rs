@@ -169,7 +169,8 @@ impl Client {
         if count == 0 || count > SLOTS {
             return Err(ClientError::TooLarge(format!("{count} operations; 1 to {SLOTS} are possible")));
         }
-        let late = |_| ClientError::Overloaded("too many operations of this client are on their way".to_owned());
+        let late =
+            |_| ClientError::Overloaded("too many operations of this client are on their way".to_owned());
         let serials = timeout_at(deadline, shared.serials.take(count)).await.map_err(late)?;
         let mut tries = Tries::default();
         loop {
@@ -198,7 +199,11 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`]; [`Unknown`](ClientError::Unknown) is harmless here.
-    pub async fn read(&self, operations: Vec<Bytes>, consistency: Consistency) -> Result<Vec<Answer>, ClientError> {
+    pub async fn read(
+        &self,
+        operations: Vec<Bytes>,
+        consistency: Consistency,
+    ) -> Result<Vec<Answer>, ClientError> {
         let deadline = Instant::now() + self.shared.timeout;
         let mut tries = Tries::default();
         loop {

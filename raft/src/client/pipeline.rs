@@ -91,7 +91,8 @@ impl Pipeline {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let depth = Arc::new(Semaphore::new(shared.pipeline_depth));
         let (requests, submitted) = mpsc::channel(shared.pipeline_depth);
-        let task = Task { shared: shared.clone(), submitted, unanswered: BTreeMap::new(), tries: Tries::default() };
+        let task =
+            Task { shared: shared.clone(), submitted, unanswered: BTreeMap::new(), tries: Tries::default() };
         tokio::spawn(task.run());
         Pipeline { shared, depth, requests }
     }
@@ -166,10 +167,8 @@ impl Task {
             // There is room for them.
             let _ = requests.try_send(waiting.request());
         }
-        let opened = tokio::time::timeout(
-            self.shared.attempt_timeout,
-            service.pipeline(ReceiverStream::new(stream)),
-        );
+        let opened =
+            tokio::time::timeout(self.shared.attempt_timeout, service.pipeline(ReceiverStream::new(stream)));
         let answers = match opened.await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return self.refused(&address, &status),
@@ -273,8 +272,12 @@ impl Task {
     /// Gives up what has run out of time.
     fn expire(&mut self, why: &str) {
         let now = Instant::now();
-        let late: Vec<u64> =
-            self.unanswered.values().filter(|waiting| waiting.deadline <= now).map(|waiting| waiting.first).collect();
+        let late: Vec<u64> = self
+            .unanswered
+            .values()
+            .filter(|waiting| waiting.deadline <= now)
+            .map(|waiting| waiting.first)
+            .collect();
         for tag in late {
             self.finish(tag, Err(ClientError::Unknown(why.to_owned())));
         }

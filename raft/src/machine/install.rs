@@ -52,7 +52,8 @@ impl<A: Service> Machine<A> {
         installed.unwrap_or_else(|error| Err(error.to_string())).map_err(failed)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.publish(seq);
+        self.queued = seq;
+        self.publish();
         tracing::info!(%meta, "snapshot installed");
         Ok(())
     }

@@ -54,13 +54,13 @@ fn reached(id: Option<LogId>) -> SeqNo {
     id.map_or(SeqNo::ZERO, |id| sequence(id.index))
 }
 
-/// What `apply` has come to; shared with the readers.
+/// What finished calls of `apply` have come to; shared with the readers.
 #[derive(Debug, Default)]
 struct Progress {
     /// The index after the last entry.
     applied: AtomicU64,
-    /// The number of the last batch that was queued.
-    queued: AtomicU64,
+    /// The number of the last batch among what was applied.
+    batch: AtomicU64,
 }
 
 /// An application under an executor, as openraft's state machine.
@@ -72,6 +72,8 @@ pub struct Machine<A: Service> {
     incarnation: u64,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// The last batch that was queued.
+    queued: SeqNo,
     /// How many snapshots were begun.
     built: u64,
 }
@@ -94,9 +96,10 @@ impl<A: Service> Machine<A> {
             incarnation,
             applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
+            queued: reached(meta.last_log_id),
             built: 0,
         };
-        machine.publish(reached(meta.last_log_id));
+        machine.publish();
         machine
     }
 
@@ -105,13 +108,14 @@ impl<A: Service> Machine<A> {
         Reader::new(self.executor.clone(), Arc::clone(&self.progress), self.incarnation)
     }
 
-    fn publish(&self, queued: SeqNo) {
-        self.progress.queued.fetch_max(queued.0, Ordering::AcqRel);
+    /// Tells the readers how far the machine is.
+    fn publish(&self) {
+        self.progress.batch.store(self.queued.0, Ordering::Release);
         self.progress.applied.store(self.applied.map_or(0, |id| id.index + 1), Ordering::Release);
     }
 
     /// Queues the batch of the entry at `id`; the receiver is told its answers.
-    async fn queue(&self, id: LogId, batch: Batch) -> Result<Waiting, StorageError> {
+    async fn queue(&mut self, id: LogId, batch: Batch) -> Result<Waiting, StorageError> {
         let failed =
             |error: String| StorageError::from(StorageIOError::apply(id, openraft::AnyError::error(error)));
         if sequence(id.index) <= reached(self.applied) {
@@ -132,7 +136,7 @@ impl<A: Service> Machine<A> {
             self.executor.catch_up(MaybeVec::One(updates)).await.map_err(failed)?;
             None
         };
-        self.progress.queued.fetch_max(sequence(id.index).0, Ordering::AcqRel);
+        self.queued = sequence(id.index);
         Ok(waiting)
     }
 
@@ -168,7 +172,6 @@ impl<A: Service> RaftStateMachine<TypeConfig> for Machine<A> {
         for entry in entries {
             taken.push(self.take(entry).await?);
         }
-        self.publish(SeqNo::ZERO);
         let mut answers = Vec::with_capacity(taken.len());
         for (id, waiting) in taken {
             answers.push(match waiting {
@@ -179,6 +182,7 @@ impl<A: Service> RaftStateMachine<TypeConfig> for Machine<A> {
                 })?),
             });
         }
+        self.publish();
         Ok(answers)
     }
 
@@ -189,8 +193,7 @@ impl<A: Service> RaftStateMachine<TypeConfig> for Machine<A> {
             snapshot_id: format!("{:x}-{}", self.incarnation, self.built),
         };
         self.built += 1;
-        let queued = SeqNo(self.progress.queued.load(Ordering::Acquire));
-        Builder::begin(self.executor.clone(), self.snapshots.clone(), meta, queued).await
+        Builder::begin(self.executor.clone(), self.snapshots.clone(), meta, self.queued).await
     }
 
     /// Snapshots come through [`SnapshotStore::receive`]; this one is a place holder.

@@ -68,9 +68,9 @@ impl<A: Service> Reader<A> {
     ///
     /// The executor has failed or stopped.
     pub async fn read(&self, operations: Vec<Bytes>) -> Result<Vec<Answer>, ReadError> {
-        let queued = SeqNo(self.progress.queued.load(Ordering::Acquire));
+        let batch = SeqNo(self.progress.batch.load(Ordering::Acquire));
         let mut looked = 0;
-        while self.executor.handle().last_executed() < queued {
+        while self.executor.handle().last_executed() < batch {
             if self.executor.handle().failure().is_some() {
                 return Err(self.error());
             }

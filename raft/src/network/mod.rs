@@ -20,7 +20,9 @@ use openraft::error::{
     Unreachable,
 };
 use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::transport::{Channel, Endpoint};
@@ -231,7 +233,8 @@ fn size(entry: &Entry) -> usize {
 
 /// What another node says in openraft's words.
 pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Status> {
-    postcard::from_bytes(payload).map_err(|error| Status::invalid_argument(format!("no such message: {error}")))
+    postcard::from_bytes(payload)
+        .map_err(|error| Status::invalid_argument(format!("no such message: {error}")))
 }
 
 /// The same the other way.

@@ -40,7 +40,8 @@ pub(super) async fn send(
     loop {
         match reply(&mut replies).await.map_err(unreachable)? {
             Reply::Missing(list) => {
-                let keys: Result<Vec<PartKey>, Status> = list.keys.iter().map(|key| super::decode(key)).collect();
+                let keys: Result<Vec<PartKey>, Status> =
+                    list.keys.iter().map(|key| super::decode(key)).collect();
                 let keys = keys.map_err(unreachable)?;
                 tracing::info!("sends {} of {} parts of a snapshot", keys.len(), snapshot.parts().len());
                 parts(&pieces, &snapshot, keys).await?;

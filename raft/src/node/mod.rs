@@ -17,11 +17,16 @@ use crate::config::{NodeConfig, NodeConfigError, RaftSettings};
 use crate::log::LogStore;
 use crate::machine::Reader;
 use crate::network::Network;
+pub use crate::server::TransferCounts;
+use crate::server::{Stage, Transfers};
 use crate::session::Service;
 use crate::snapshot::SnapshotStore;
 use crate::storage::{OpenError, Storage, StorageConfig, open};
 use crate::tls::{TlsError, TlsFiles};
 use crate::types::Raft;
+
+/// How long a listener that ends waits for the other ends of its connections.
+const DRAIN: Duration = Duration::from_millis(300);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +52,6 @@ pub enum StartError {
     /// What is on disk, or the executor.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// openraft's settings.
-    #[error("raft: {0}")]
-    RaftConfig(#[from] openraft::ConfigError),
     /// Consensus could not start.
     #[error("raft: {0}")]
     Raft(String),
@@ -67,16 +69,18 @@ pub enum NodeError {
     Shutdown(String),
 }
 
-/// A running node. Dropping it without [`shutdown`](Node::shutdown) is like a crash: nothing that was acknowledged is lost.
+/// A running node. Dropping it lets go of everything, without order and in its own time; nothing that was acknowledged is
+/// lost. [`shutdown`](Node::shutdown) is the orderly way.
 pub struct Node<A: Service> {
     raft: Raft,
     reader: Reader<A>,
     log: LogStore,
     snapshots: SnapshotStore,
+    transfers: Arc<Transfers>,
     batcher: Batcher,
     feeder: JoinHandle<()>,
-    stop_clients: watch::Sender<bool>,
-    stop_peers: watch::Sender<bool>,
+    stop_clients: watch::Sender<Stage>,
+    stop_peers: watch::Sender<Stage>,
     /// The listeners for clients and for HTTP, then the one for peers.
     listeners: [Vec<JoinHandle<()>>; 2],
     addresses: Addresses,
@@ -144,8 +148,16 @@ impl<A: Service> Node<A> {
             Batcher::start(config.batch.clone(), reader.incarnation(), Proposer(raft.clone()))
                 .map_err(NodeConfigError::from)?;
         let addresses = sockets.addresses;
-        let parts = Parts { config: &config, raft: &raft, reader: &reader, snapshots: &snapshots, batcher: &batcher };
-        let (stop_clients, stop_peers) = (watch::Sender::new(false), watch::Sender::new(false));
+        let transfers = Arc::new(Transfers::default());
+        let parts = Parts {
+            config: &config,
+            raft: &raft,
+            reader: &reader,
+            snapshots: &snapshots,
+            transfers: &transfers,
+            batcher: &batcher,
+        };
+        let (stop_clients, stop_peers) = (watch::Sender::new(Stage::Serve), watch::Sender::new(Stage::Serve));
         let listeners = parts.listen(sockets, tls, &stop_clients, &stop_peers)?;
         if config.bootstrap {
             bootstrap(&raft, &config).await?;
@@ -156,6 +168,7 @@ impl<A: Service> Node<A> {
             reader,
             log,
             snapshots,
+            transfers,
             batcher,
             feeder,
             stop_clients,
@@ -186,6 +199,11 @@ impl<A: Service> Node<A> {
         &self.snapshots
     }
 
+    /// What snapshots have come from other nodes.
+    pub fn transfers(&self) -> TransferCounts {
+        self.transfers.counts()
+    }
+
     /// Returns once the node cannot go on, with the cause.
     pub async fn failed(&self) -> NodeError {
         let mut metrics = self.raft.metrics();
@@ -203,6 +221,22 @@ impl<A: Service> Node<A> {
         }
     }
 
+    /// Ends at once: nobody is answered any more, no snapshot is built. Returns when the node's tasks have let go of its data.
+    pub async fn abort(self) {
+        self.stop_clients.send_replace(Stage::Cut);
+        self.stop_peers.send_replace(Stage::Cut);
+        self.batcher.close();
+        for task in self.listeners.into_iter().flatten() {
+            task.abort();
+        }
+        self.feeder.abort();
+        // There is nobody to tell what fails.
+        let _ = self.raft.shutdown().await;
+        let _ = self.log.close().await;
+        drop((self.raft, self.batcher));
+        let _ = timeout(Duration::from_secs(5), self.reader.shutdown()).await;
+    }
+
     /// Stops: takes no more requests, answers those that it has taken, builds a snapshot, and ends.
     ///
     /// # Errors
@@ -211,22 +245,20 @@ impl<A: Service> Node<A> {
     pub async fn shutdown(self) -> Result<(), NodeError> {
         let limit = Duration::from_millis(self.settings.shutdown_ms);
         let mut faults = Vec::new();
-        self.stop_clients.send_replace(true);
+        self.stop_clients.send_replace(Stage::Drain);
         self.batcher.close();
-        let [clients, peers] = self.listeners;
-        end(clients, Instant::now() + limit, "requests", &mut faults).await;
-        drop(self.batcher);
         let mut feeder = self.feeder;
         if timeout(limit, &mut feeder).await.is_err() {
             feeder.abort();
             faults.push("requests that were taken are not answered".to_owned());
         }
+        drop(self.batcher);
+        let [clients, peers] = self.listeners;
+        end(clients, &self.stop_clients).await;
         if let Err(fault) = snapshot(&self.raft, limit).await {
             faults.push(fault);
         }
-        self.stop_peers.send_replace(true);
-        // Connections from other nodes stay open as long as these like.
-        end(peers, Instant::now() + Duration::from_millis(200), "", &mut Vec::new()).await;
+        end(peers, &self.stop_peers).await;
         if let Err(error) = self.raft.shutdown().await {
             faults.push(error.to_string());
         }
@@ -243,15 +275,21 @@ impl<A: Service> Node<A> {
     }
 }
 
-/// Waits for tasks until `deadline`, then ends them.
-async fn end(tasks: Vec<JoinHandle<()>>, deadline: Instant, what: &str, faults: &mut Vec<String>) {
-    for mut task in tasks {
-        if timeout_at(deadline, &mut task).await.is_err() {
-            task.abort();
-            let _ = task.await;
-            faults.push(format!("{what} did not end in time"));
+/// Lets listeners finish what they can finish soon, then closes their connections.
+async fn end(listeners: Vec<JoinHandle<()>>, stage: &watch::Sender<Stage>) {
+    stage.send_replace(Stage::Drain);
+    let mut deadline = Instant::now() + DRAIN;
+    for mut listener in listeners {
+        if timeout_at(deadline, &mut listener).await.is_ok() {
+            continue;
+        }
+        stage.send_replace(Stage::Cut);
+        deadline = Instant::now() + DRAIN;
+        if timeout_at(deadline, &mut listener).await.is_err() {
+            listener.abort();
         }
     }
+    stage.send_replace(Stage::Cut);
 }
 
 /// Builds a snapshot of what is applied, unless there is one.
@@ -267,7 +305,10 @@ async fn snapshot(raft: &Raft, limit: Duration) -> Result<(), String> {
         // One that is being built already is not enough: then the next one is asked for.
         let changed = async {
             let before = metrics.borrow_and_update().snapshot;
-            metrics.wait_for(|metrics| metrics.snapshot != before || metrics.running_state.is_err()).await.is_ok()
+            metrics
+                .wait_for(|metrics| metrics.snapshot != before || metrics.running_state.is_err())
+                .await
+                .is_ok()
         };
         match timeout_at(deadline, changed).await {
             Ok(true) if metrics.borrow().running_state.is_ok() => {}

@@ -19,7 +19,7 @@ use crate::machine::Reader;
 use crate::proto::client::client_server::ClientServer;
 use crate::proto::peer::peer_server::PeerServer;
 use crate::server::{
-    ClientService, HttpState, Listening, PeerService, ReadIndex, Shared, serve, serve_http,
+    ClientService, HttpState, Listening, PeerService, ReadIndex, Shared, Stage, Transfers, serve, serve_http,
 };
 use crate::session::Service;
 use crate::snapshot::SnapshotStore;
@@ -73,6 +73,7 @@ pub(super) struct Parts<'a, A: Service> {
     pub(super) raft: &'a Raft,
     pub(super) reader: &'a Reader<A>,
     pub(super) snapshots: &'a SnapshotStore,
+    pub(super) transfers: &'a Arc<Transfers>,
     pub(super) batcher: &'a Batcher,
 }
 
@@ -81,8 +82,8 @@ impl<A: Service> Parts<'_, A> {
         &self,
         sockets: Sockets,
         (peer_tls, client_tls): (Option<Tls>, Option<Tls>),
-        stop_clients: &watch::Sender<bool>,
-        stop_peers: &watch::Sender<bool>,
+        stop_clients: &watch::Sender<Stage>,
+        stop_peers: &watch::Sender<Stage>,
     ) -> Result<[Vec<JoinHandle<()>>; 2], StartError> {
         let limits = &self.config.limits;
         let listening = |listener, tls, connections| Listening {
@@ -92,12 +93,15 @@ impl<A: Service> Parts<'_, A> {
             calls_per_connection: limits.calls_per_connection,
         };
         let message = limits.peer_message_bytes;
-        let peers = PeerServer::new(self.peers()).max_decoding_message_size(message).max_encoding_message_size(message);
-        let peers = listening(sockets.peers, peer_tls, limits.connections).spawn(Routes::new(peers), stop_peers)?;
+        let peers = PeerServer::new(self.peers())
+            .max_decoding_message_size(message)
+            .max_encoding_message_size(message);
+        let peers =
+            listening(sockets.peers, peer_tls, limits.connections).spawn(Routes::new(peers), stop_peers)?;
         let clients = ClientServer::new(self.clients(stop_clients))
             .max_decoding_message_size(self.config.client_message_bytes());
-        let clients =
-            listening(sockets.clients, client_tls, limits.connections).spawn(Routes::new(clients), stop_clients)?;
+        let clients = listening(sockets.clients, client_tls, limits.connections)
+            .spawn(Routes::new(clients), stop_clients)?;
         let mut outward = vec![clients];
         if let Some(listener) = sockets.http {
             let state = HttpState {
@@ -105,6 +109,7 @@ impl<A: Service> Parts<'_, A> {
                 raft: self.raft.clone(),
                 metrics: self.reader.metrics(),
                 batcher: self.batcher.clone(),
+                transfers: self.transfers.clone(),
             };
             outward.push(tokio::spawn(serve_http(listener, state, stop_clients.subscribe())));
         }
@@ -119,10 +124,11 @@ impl<A: Service> Parts<'_, A> {
             snapshots: self.snapshots.clone(),
             snapshot_limit: Duration::from_millis(self.config.raft.snapshot_timeout_ms),
             receiving: Arc::new(Mutex::new(())),
+            transfers: self.transfers.clone(),
         }
     }
 
-    fn clients(&self, stop: &watch::Sender<bool>) -> ClientService<A> {
+    fn clients(&self, stop: &watch::Sender<Stage>) -> ClientService<A> {
         let limit = Duration::from_millis(self.config.limits.max_timeout_ms.into());
         ClientService(Arc::new(Shared {
             id: self.config.id,
@@ -134,13 +140,13 @@ impl<A: Service> Parts<'_, A> {
             limits: self.config.limits.clone(),
             read_operations: self.config.batch.max_operations,
             executor: self.config.executor.clone(),
-            stopping: stop.subscribe(),
+            stage: stop.subscribe(),
         }))
     }
 }
 
 impl Listening {
-    fn spawn(self, routes: Routes, stop: &watch::Sender<bool>) -> Result<JoinHandle<()>, StartError> {
+    fn spawn(self, routes: Routes, stop: &watch::Sender<Stage>) -> Result<JoinHandle<()>, StartError> {
         let serving = serve(self, routes, stop.subscribe()).map_err(StartError::Tls)?;
         Ok(tokio::spawn(async move {
             if let Err(error) = serving.await {
@@ -150,7 +156,7 @@ impl Listening {
     }
 }
 
-pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, openraft::ConfigError> {
+pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, StartError> {
     let raft = &config.raft;
     let settings = Config {
         cluster_name: config.cluster.clone(),
@@ -166,13 +172,14 @@ pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, openraft::Confi
         purge_batch_size: (raft.snapshot_every / 4).max(1),
         ..Config::default()
     };
-    settings.validate()
+    settings.validate().map_err(|error| StartError::Raft(error.to_string()))
 }
 
 /// Forms the cluster if there is none, and has learners added once this node leads.
 pub(super) async fn bootstrap(raft: &Raft, config: &NodeConfig) -> Result<(), StartError> {
     let (learners, voters): (Vec<_>, Vec<_>) = config.members.iter().partition(|member| member.learner);
-    let voters: BTreeMap<u64, Member> = voters.into_iter().map(|member| (member.id, member.member())).collect();
+    let voters: BTreeMap<u64, Member> =
+        voters.into_iter().map(|member| (member.id, member.member())).collect();
     match raft.initialize(voters).await {
         Ok(()) => tracing::info!("formed the cluster `{}`", config.cluster),
         Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}

@@ -11,6 +11,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::Stage;
 use super::read_index::{ReadIndex, ReadIndexError};
 use crate::batcher::{Batcher, ProposeError, SubmitError, Ticket};
 use crate::config::{ExecutorSettings, Limits};
@@ -31,8 +32,8 @@ pub(crate) struct Shared<A: Service> {
     pub(crate) limits: Limits,
     pub(crate) read_operations: usize,
     pub(crate) executor: ExecutorSettings,
-    /// True once the node takes no more requests.
-    pub(crate) stopping: watch::Receiver<bool>,
+    /// Whether the node still takes requests.
+    pub(crate) stage: watch::Receiver<Stage>,
 }
 
 /// The service behind the clients' listener.
@@ -72,7 +73,10 @@ impl<A: Service> proto::client_server::Client for ClientService<A> {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn read(&self, request: Request<proto::ReadRequest>) -> Result<Response<proto::ReadResponse>, Status> {
+    async fn read(
+        &self,
+        request: Request<proto::ReadRequest>,
+    ) -> Result<Response<proto::ReadResponse>, Status> {
         let outcome = match self.0.read(request.into_inner()).await {
             Ok(answers) => proto::read_response::Outcome::Answers(to_proto(answers)),
             Err(failure) => proto::read_response::Outcome::Failure(failure),
@@ -105,12 +109,12 @@ impl<A: Service> Shared<A> {
         answers: mpsc::Sender<Result<proto::ExecuteResponse, Status>>,
     ) {
         let depth = Arc::new(Semaphore::new(self.limits.pipeline_depth));
-        let mut stopping = self.stopping.clone();
+        let mut stage = self.stage.clone();
         loop {
             let Ok(place) = depth.clone().acquire_owned().await else { break };
             let request = tokio::select! {
                 request = requests.message() => request,
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                _ = stage.wait_for(|stage| *stage >= Stage::Drain) => break,
                 () = answers.closed() => break,
             };
             match request {
@@ -151,8 +155,9 @@ impl<A: Service> Shared<A> {
             return Err(failure(Kind::Malformed, "serials beyond the largest number".to_owned()));
         }
         let commands = (request.first_serial..).zip(request.operations);
-        let commands =
-            commands.map(|(serial, operation)| Command { client: request.client, serial, operation }).collect();
+        let commands = commands
+            .map(|(serial, operation)| Command { client: request.client, serial, operation })
+            .collect();
         self.batcher.enqueue(commands, deadline).await.map_err(|error| self.refused(error))
     }
 
@@ -162,7 +167,7 @@ impl<A: Service> Shared<A> {
 
     async fn read(&self, request: proto::ReadRequest) -> Answered {
         let deadline = self.deadline(request.timeout_ms);
-        if *self.stopping.borrow() {
+        if *self.stage.borrow() >= Stage::Drain {
             return Err(failure(Kind::Unavailable, "the node is stopping".to_owned()));
         }
         if request.operations.len() > self.read_operations {
@@ -208,7 +213,9 @@ impl<A: Service> Shared<A> {
     fn not_linearizable(&self, error: ReadIndexError) -> proto::Failure {
         match error {
             ReadIndexError::NotLeader => self.not_leader(),
-            ReadIndexError::NoQuorum(text) | ReadIndexError::Stopped(text) => failure(Kind::Unavailable, text),
+            ReadIndexError::NoQuorum(text) | ReadIndexError::Stopped(text) => {
+                failure(Kind::Unavailable, text)
+            }
         }
     }
 
@@ -286,7 +293,9 @@ fn to_proto(answers: Vec<types::Answer>) -> proto::Answers {
     let answer = |answer| match answer {
         types::Answer::Done(reply) => proto::Answer { kind: Kind::Done.into(), reply },
         types::Answer::Stale => proto::Answer { kind: Kind::Stale.into(), ..proto::Answer::default() },
-        types::Answer::Malformed => proto::Answer { kind: Kind::Malformed.into(), ..proto::Answer::default() },
+        types::Answer::Malformed => {
+            proto::Answer { kind: Kind::Malformed.into(), ..proto::Answer::default() }
+        }
     };
     proto::Answers { answers: answers.into_iter().map(answer).collect() }
 }

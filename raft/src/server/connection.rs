@@ -1,5 +1,6 @@
 //! Accepts connections, up to a number of them; whoever comes then waits until another has gone.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,20 +14,37 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::Stage;
+
 /// After an error of `accept`, such as too many open files, it is tried again so much later.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection, and its place among those that may be.
+/// A connection, and its place among those that may be. It breaks when the listener is cut: one that keeps silent would
+/// otherwise live as long as its other end likes.
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// `None` once it has come.
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _place: OwnedSemaphorePermit,
 }
 
-/// The connections that `listener` accepts, until `stop` says true; the listener is closed then.
+impl Connection {
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if let Some(cut) = &mut self.cut {
+            if cut.as_mut().poll(context).is_pending() {
+                return Ok(());
+            }
+            self.cut = None;
+        }
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
+}
+
+/// The connections that `listener` accepts, until `stage` says otherwise; the listener is closed then.
 pub(crate) fn accept(
     listener: TcpListener,
     most: usize,
-    mut stop: watch::Receiver<bool>,
+    mut stage: watch::Receiver<Stage>,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
     let (accepted, stream) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -38,12 +56,17 @@ pub(crate) fn accept(
             };
             let next = tokio::select! {
                 next = next => next,
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stage.wait_for(|stage| *stage >= Stage::Drain) => return,
             };
             match next {
                 (Ok(place), Ok((stream, _))) => {
                     let _ = stream.set_nodelay(true);
-                    if accepted.send(Ok(Connection { stream, _place: place })).await.is_err() {
+                    let mut stage = stage.clone();
+                    let cut = async move {
+                        let _ = stage.wait_for(|stage| *stage == Stage::Cut).await;
+                    };
+                    let connection = Connection { stream, cut: Some(Box::pin(cut)), _place: place };
+                    if accepted.send(Ok(connection)).await.is_err() {
                         return;
                     }
                 }
@@ -72,6 +95,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -82,6 +106,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

@@ -16,6 +16,7 @@ use openraft::ServerState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::{Stage, Transfers};
 use crate::batcher::Batcher;
 use crate::types::Raft;
 
@@ -26,13 +27,14 @@ pub(crate) struct HttpState {
     pub(crate) raft: Raft,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) batcher: Batcher,
+    pub(crate) transfers: Arc<Transfers>,
 }
 
-/// Serves both pages until `stop` says true.
-pub(crate) async fn serve(listener: TcpListener, state: HttpState, mut stop: watch::Receiver<bool>) {
+/// Serves both pages until `stage` says otherwise.
+pub(crate) async fn serve(listener: TcpListener, state: HttpState, mut stage: watch::Receiver<Stage>) {
     let pages = Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(state);
     let stopped = async move {
-        let _ = stop.wait_for(|stop| *stop).await;
+        let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
     };
     if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(stopped).await {
         tracing::error!("http: {error}");
@@ -44,7 +46,9 @@ async fn health(State(state): State<HttpState>) -> Response {
     let metrics = state.raft.metrics().borrow().clone();
     match (&metrics.running_state, metrics.current_leader) {
         (Ok(()), Some(leader)) => (StatusCode::OK, format!("ok, node {leader} leads\n")).into_response(),
-        (Ok(()), None) => (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n".to_owned()).into_response(),
+        (Ok(()), None) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n".to_owned()).into_response()
+        }
         (Err(fatal), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("stopped: {fatal}\n")).into_response(),
     }
 }
@@ -100,6 +104,10 @@ fn consensus(page: &mut Page, state: &HttpState) {
     let running = u8::from(metrics.running_state.is_ok());
     page.gauge("atlas_raft_running", "0 once consensus has failed.", running);
     page.gauge("atlas_queue_operations", "Operations that wait for an entry.", state.batcher.waiting());
+    let transfers = state.transfers.counts();
+    page.counter("atlas_snapshots_received_total", "Snapshots from other nodes.", transfers.snapshots);
+    page.counter("atlas_parts_received_total", "Parts that came with them.", transfers.parts_received);
+    page.counter("atlas_parts_offered_total", "Parts that they have.", transfers.parts_offered);
     if let Some(replication) = metrics.replication {
         let name = "atlas_raft_matched";
         page.head(name, "gauge", "On the leader: the last entry that each node is known to have.");

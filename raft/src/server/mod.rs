@@ -17,7 +17,8 @@ use tonic::transport::Server;
 pub(crate) use clients::{ClientService, Shared};
 pub(crate) use connection::accept;
 pub(crate) use http::{HttpState, serve as serve_http};
-pub(crate) use peers::PeerService;
+pub use peers::TransferCounts;
+pub(crate) use peers::{PeerService, Transfers};
 pub(crate) use read_index::ReadIndex;
 
 use crate::tls::Tls;
@@ -29,6 +30,18 @@ const ALIVE: Duration = Duration::from_secs(10);
 /// Headers of a request, at most.
 const HEADERS: u32 = 16 << 10;
 
+/// How a listener is to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Not at all.
+    #[default]
+    Serve,
+    /// No more connections, no more requests; those that are on their way are finished.
+    Drain,
+    /// Connections are closed, whatever is on its way.
+    Cut,
+}
+
 /// One listener's settings.
 pub(crate) struct Listening {
     pub(crate) listener: TcpListener,
@@ -37,7 +50,7 @@ pub(crate) struct Listening {
     pub(crate) calls_per_connection: u32,
 }
 
-/// Serves `routes` until `stop` says true; then finishes the calls that are on their way.
+/// Serves `routes` until `stage` says otherwise.
 ///
 /// # Errors
 ///
@@ -45,7 +58,7 @@ pub(crate) struct Listening {
 pub(crate) fn serve(
     listening: Listening,
     routes: Routes,
-    mut stop: watch::Receiver<bool>,
+    mut stage: watch::Receiver<Stage>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send, tonic::transport::Error> {
     let mut server = Server::builder()
         .max_concurrent_streams(listening.calls_per_connection)
@@ -57,8 +70,8 @@ pub(crate) fn serve(
     if let Some(tls) = listening.tls {
         server = server.tls_config(tls.server())?;
     }
-    let incoming = accept(listening.listener, listening.connections, stop.clone());
+    let incoming = accept(listening.listener, listening.connections, stage.clone());
     Ok(server.add_routes(routes).serve_with_incoming_shutdown(incoming, async move {
-        let _ = stop.wait_for(|stop| *stop).await;
+        let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
     }))
 }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -33,6 +34,44 @@ pub(crate) struct PeerService {
     pub(crate) snapshot_limit: Duration,
     /// One snapshot comes in at a time.
     pub(crate) receiving: Arc<Mutex<()>>,
+    pub(crate) transfers: Arc<Transfers>,
+}
+
+/// Counts what comes in.
+#[derive(Debug, Default)]
+pub(crate) struct Transfers {
+    snapshots: AtomicU64,
+    parts_offered: AtomicU64,
+    parts_received: AtomicU64,
+}
+
+/// What snapshots have come from other nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransferCounts {
+    /// Snapshots that came whole.
+    pub snapshots: u64,
+    /// Parts that these have.
+    pub parts_offered: u64,
+    /// Parts of these that this node lacked, so that they travelled.
+    pub parts_received: u64,
+}
+
+impl Transfers {
+    pub(crate) fn counts(&self) -> TransferCounts {
+        // Relaxed, here and below: statistics.
+        TransferCounts {
+            snapshots: self.snapshots.load(Ordering::Relaxed),
+            parts_offered: self.parts_offered.load(Ordering::Relaxed),
+            parts_received: self.parts_received.load(Ordering::Relaxed),
+        }
+    }
+
+    fn count(&self, offered: usize, received: usize) {
+        self.snapshots.fetch_add(1, Ordering::Relaxed);
+        self.parts_offered.fetch_add(offered as u64, Ordering::Relaxed);
+        self.parts_received.fetch_add(received as u64, Ordering::Relaxed);
+    }
 }
 
 impl PeerService {
@@ -49,7 +88,9 @@ impl PeerService {
     }
 }
 
-fn answer<T: serde::Serialize, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<Response<Message>, Status> {
+fn answer<T: serde::Serialize, E: std::fmt::Display>(
+    outcome: Result<T, E>,
+) -> Result<Response<Message>, Status> {
     let answer = outcome.map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(Response::new(Message { envelope: None, payload: encode(&answer)? }))
 }
@@ -81,7 +122,8 @@ impl Peer for PeerService {
         tokio::spawn(async move {
             let received = service.receive(pieces, &replies);
             let received = tokio::time::timeout(service.snapshot_limit, received).await;
-            let outcome = received.unwrap_or_else(|_| Err(Status::deadline_exceeded("the snapshot took too long")));
+            let outcome =
+                received.unwrap_or_else(|_| Err(Status::deadline_exceeded("the snapshot took too long")));
             if let Err(status) = outcome {
                 tracing::warn!("a snapshot was not received: {}", status.message());
                 let _ = replies.send(Err(status)).await;
@@ -102,8 +144,7 @@ impl PeerService {
         let _one = self.receiving.lock().await;
         let vote: Vote = decode(&offer.vote)?;
         let snapshot = self.collect(offer, &mut pieces, replies).await?;
-        let snapshot =
-            openraft::Snapshot { meta: snapshot.meta().clone(), snapshot: Box::new(snapshot) };
+        let snapshot = openraft::Snapshot { meta: snapshot.meta().clone(), snapshot: Box::new(snapshot) };
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
         let response = installed.map_err(|error| Status::unavailable(error.to_string()))?;
         send(replies, Reply::Response(encode(&response)?)).await
@@ -118,7 +159,9 @@ impl PeerService {
         let store = self.snapshots.clone();
         let mut incoming = blocking(move || store.receive(&offer.manifest)).await?;
         let missing: Result<Vec<Bytes>, Status> = incoming.missing().iter().map(encode).collect();
-        send(replies, Reply::Missing(PartList { keys: missing? })).await?;
+        let missing = missing?;
+        let received = missing.len();
+        send(replies, Reply::Missing(PartList { keys: missing })).await?;
         let mut part = BytesMut::new();
         loop {
             match next(pieces).await? {
@@ -136,7 +179,11 @@ impl PeerService {
                         .await?;
                     }
                 }
-                Piece::End(_) => return blocking(move || incoming.finish()).await,
+                Piece::End(_) => {
+                    let snapshot = blocking(move || incoming.finish()).await?;
+                    self.transfers.count(snapshot.parts().len(), received);
+                    return Ok(snapshot);
+                }
                 Piece::Offer(_) => return Err(Status::invalid_argument("a second offer")),
             }
         }

@@ -64,11 +64,15 @@ impl ReadIndex {
 async fn ask(raft: &Raft, limit: Duration) -> Result<(), ReadIndexError> {
     match tokio::time::timeout(limit, raft.ensure_linearizable()).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => Err(ReadIndexError::NotLeader),
+        Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => {
+            Err(ReadIndexError::NotLeader)
+        }
         Ok(Err(RaftError::APIError(error @ CheckIsLeaderError::QuorumNotEnough(_)))) => {
             Err(ReadIndexError::NoQuorum(error.to_string()))
         }
         Ok(Err(RaftError::Fatal(error))) => Err(ReadIndexError::Stopped(error.to_string())),
-        Err(_) => Err(ReadIndexError::NoQuorum("no quorum within the time that a request may take".to_owned())),
+        Err(_) => {
+            Err(ReadIndexError::NoQuorum("no quorum within the time that a request may take".to_owned()))
+        }
     }
 }

@@ -207,8 +207,10 @@ impl SnapshotStore {
                 let mut gone: Vec<_> = state.kept.extract_if(.., |kept| same(kept)).collect();
                 state.kept.push(Arc::clone(&whole));
                 state.kept.sort_unstable_by_key(|whole| order(whole));
+                // The oldest go, but not this one: it may be about to be installed over newer ones that never were.
                 let surplus = state.kept.len().saturating_sub(self.inner.keep);
-                gone.extend(state.kept.drain(..surplus));
+                let others = state.kept.extract_if(.., |kept| !Arc::ptr_eq(kept, &whole));
+                gone.extend(others.take(surplus));
                 let refused = std::mem::take(&mut state.refused);
                 gone.iter().map(|whole| whole.number).chain(refused).collect::<Vec<_>>()
             })

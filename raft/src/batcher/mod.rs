@@ -13,110 +13,19 @@
 //! The queue is bounded by operations and by bytes. Whoever finds it full waits, which holds up the stream that the request
 //! came from, and is refused at its deadline.
 
+mod config;
+mod feeder;
+
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+pub use config::{BatchConfig, BatchConfigError};
+use feeder::Feeder;
+
 use crate::types::{Answer, Answers, Batch, Command};
-
-/// Bounds of entries and of the queue in front of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BatchConfig {
-    /// Operations of one entry, at most. No request may have more.
-    pub max_operations: usize,
-    /// Bytes of one entry's operations, at most. No request may have more.
-    pub max_bytes: usize,
-    /// How long an entry waits for company while another is on its way, in microseconds.
-    pub max_delay_us: u64,
-    /// Entries on their way at once.
-    pub in_flight: usize,
-    /// Operations that wait, at most.
-    pub queue_operations: usize,
-    /// Bytes of operations that wait, at most.
-    pub queue_bytes: usize,
-    /// How long an entry may take until its requests are told that their outcome is unknown, in milliseconds.
-    pub entry_timeout_ms: u64,
-}
-
-impl Default for BatchConfig {
-    fn default() -> Self {
-        BatchConfig {
-            max_operations: 1024,
-            max_bytes: 1 << 20,
-            max_delay_us: 500,
-            in_flight: 2,
-            queue_operations: 16_384,
-            queue_bytes: 32 << 20,
-            entry_timeout_ms: 30_000,
-        }
-    }
-}
-
-/// Bounds that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BatchConfigError {
-    /// Nothing would ever be proposed.
-    #[error("`{0}` must be at least 1")]
-    Zero(&'static str),
-    /// A request that an entry could carry would never find space.
-    #[error("`{queue}` must be at least `{entry}`, or a large request never finds space")]
-    QueueBelowEntry {
-        /// The bound of the queue.
-        queue: &'static str,
-        /// The bound of an entry.
-        entry: &'static str,
-    },
-    /// More than can be counted.
-    #[error("`{0}` must be at most 1073741824")]
-    TooLarge(&'static str),
-}
-
-/// The most that a bound of the queue can be.
-const MOST: usize = 1 << 30;
-
-impl BatchConfig {
-    /// Checks the bounds.
-    ///
-    /// # Errors
-    ///
-    /// The first one that cannot work.
-    pub fn validate(&self) -> Result<(), BatchConfigError> {
-        let positive = [
-            ("max_operations", self.max_operations),
-            ("max_bytes", self.max_bytes),
-            ("in_flight", self.in_flight),
-            ("entry_timeout_ms", usize::try_from(self.entry_timeout_ms).unwrap_or(usize::MAX)),
-        ];
-        if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
-            return Err(BatchConfigError::Zero(name));
-        }
-        for (name, value) in [
-            ("queue_operations", self.queue_operations),
-            ("queue_bytes", self.queue_bytes),
-            ("in_flight", self.in_flight),
-        ] {
-            if value > MOST {
-                return Err(BatchConfigError::TooLarge(name));
-            }
-        }
-        if self.queue_operations < self.max_operations {
-            return Err(BatchConfigError::QueueBelowEntry {
-                queue: "queue_operations",
-                entry: "max_operations",
-            });
-        }
-        if self.queue_bytes < self.max_bytes {
-            return Err(BatchConfigError::QueueBelowEntry { queue: "queue_bytes", entry: "max_bytes" });
-        }
-        Ok(())
-    }
-}
 
 /// Why an entry was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -141,7 +50,9 @@ pub trait Propose: Send + Sync + 'static {
 #[non_exhaustive]
 pub enum SubmitError {
     /// It has no operations, or more of them or of bytes than an entry may have. Never executed.
-    #[error("{operations} operations of {bytes} bytes; an entry takes 1 to {max_operations} of {max_bytes} bytes")]
+    #[error(
+        "{operations} operations of {bytes} bytes; an entry takes 1 to {max_operations} of {max_bytes} bytes"
+    )]
     Size {
         /// Operations of the request.
         operations: usize,
@@ -179,11 +90,12 @@ pub struct Batcher {
     operations: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     queue: mpsc::UnboundedSender<Waiting>,
+    closed: Arc<watch::Sender<bool>>,
 }
 
 impl Batcher {
-    /// A batcher whose entries name `proposer` and go to `propose`, and the task that feeds it, which ends once all clones
-    /// are dropped and all that they took is answered. Must be called inside a tokio runtime.
+    /// A batcher whose entries name `proposer` and go to `propose`, and the task that feeds it, which ends once it is closed,
+    /// or all clones are dropped, and all that was taken is answered. Must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
@@ -205,10 +117,12 @@ impl Batcher {
             operations: Arc::new(Semaphore::new(config.queue_operations)),
             bytes: Arc::new(Semaphore::new(config.queue_bytes)),
             queue,
+            closed: Arc::default(),
             config: config.clone(),
         };
+        let closed = batcher.closed.subscribe();
         let feeder =
-            Feeder { config, proposer, propose: Arc::new(propose), waiting, left_over: None };
+            Feeder { config, proposer, propose: Arc::new(propose), waiting, closed, left_over: None };
         Ok((batcher, tokio::spawn(feeder.run())))
     }
 
@@ -217,7 +131,11 @@ impl Batcher {
     /// # Errors
     ///
     /// See [`SubmitError`]. Dropping the future is like its deadline passing.
-    pub async fn submit(&self, commands: Vec<Command>, deadline: Instant) -> Result<Vec<Answer>, SubmitError> {
+    pub async fn submit(
+        &self,
+        commands: Vec<Command>,
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, SubmitError> {
         self.enqueue(commands, deadline).await?.answer().await
     }
 
@@ -261,6 +179,7 @@ impl Batcher {
     pub fn close(&self) {
         self.operations.close();
         self.bytes.close();
+        self.closed.send_replace(true);
     }
 
     /// Operations that wait.
@@ -294,144 +213,10 @@ impl Ticket {
     }
 }
 
-/// The other end of the queue.
-struct Feeder<P> {
-    config: Arc<BatchConfig>,
-    proposer: u64,
-    propose: Arc<P>,
-    waiting: mpsc::UnboundedReceiver<Waiting>,
-    /// Did not fit into the entry before.
-    left_over: Option<Waiting>,
-}
-
-/// An entry as it is filled.
-#[derive(Default)]
-struct Filling {
-    requests: Vec<Waiting>,
-    operations: usize,
-    bytes: usize,
-}
-
-impl Filling {
-    fn fits(&self, request: &Waiting, config: &BatchConfig) -> bool {
-        self.operations + request.commands.len() <= config.max_operations
-            && self.bytes + request.bytes <= config.max_bytes
-    }
-
-    fn add(&mut self, request: Waiting) {
-        // Whoever asked has gone: the request was not executed, and need not be.
-        if request.answer.is_closed() {
-            return;
-        }
-        self.operations += request.commands.len();
-        self.bytes += request.bytes;
-        self.requests.push(request);
-    }
-
-    fn is_full(&self, config: &BatchConfig) -> bool {
-        self.operations >= config.max_operations || self.bytes >= config.max_bytes
-    }
-}
-
-impl<P: Propose> Feeder<P> {
-    async fn run(mut self) {
-        let flights = Arc::new(Semaphore::new(self.config.in_flight));
-        while let Some(filling) = self.fill(&flights).await {
-            let Ok(flight) = flights.clone().acquire_owned().await else { break };
-            let mut filling = filling;
-            // What came while the entry waited for its turn.
-            self.take_ready(&mut filling);
-            if filling.requests.is_empty() {
-                continue;
-            }
-            let (propose, proposer) = (self.propose.clone(), self.proposer);
-            let limit = Duration::from_millis(self.config.entry_timeout_ms);
-            tokio::spawn(async move {
-                fly(&*propose, proposer, filling.requests, limit).await;
-                drop(flight);
-            });
-        }
-        // All that is on its way.
-        let all = u32::try_from(self.config.in_flight).unwrap_or(u32::MAX);
-        let _ = flights.acquire_many(all).await;
-    }
-
-    /// The next entry's first requests, and, while another entry is on its way, those that come soon after them; `None`
-    /// once there will be no more.
-    async fn fill(&mut self, flights: &Semaphore) -> Option<Filling> {
-        let mut filling = Filling::default();
-        let first = match self.left_over.take() {
-            Some(request) => request,
-            None => self.waiting.recv().await?,
-        };
-        filling.add(first);
-        self.take_ready(&mut filling);
-        let soon = Instant::now() + Duration::from_micros(self.config.max_delay_us);
-        let all = self.config.in_flight;
-        let alone = || flights.available_permits() == all;
-        while !alone() && self.left_over.is_none() && !filling.is_full(&self.config) {
-            match timeout_at(soon, self.waiting.recv()).await {
-                Ok(Some(request)) => self.offer(&mut filling, request),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        Some(filling)
-    }
-
-    /// Adds what is in the queue, as far as it fits.
-    fn take_ready(&mut self, filling: &mut Filling) {
-        if let Some(request) = self.left_over.take() {
-            self.offer(filling, request);
-        }
-        while self.left_over.is_none() && !filling.is_full(&self.config) {
-            let Ok(request) = self.waiting.try_recv() else { break };
-            self.offer(filling, request);
-        }
-    }
-
-    fn offer(&mut self, filling: &mut Filling, request: Waiting) {
-        if filling.fits(&request, &self.config) {
-            filling.add(request);
-        } else {
-            self.left_over = Some(request);
-        }
-    }
-}
-
-/// Proposes an entry and hands out its answers.
-async fn fly(propose: &impl Propose, proposer: u64, requests: Vec<Waiting>, limit: Duration) {
-    let mut commands = Vec::with_capacity(requests.iter().map(|request| request.commands.len()).sum());
-    let mut shares = Vec::with_capacity(requests.len());
-    for request in requests {
-        shares.push((request.commands.len(), request.answer));
-        commands.extend(request.commands);
-    }
-    let expected = commands.len();
-    let outcome = tokio::time::timeout(limit, propose.propose(Batch { proposer, commands })).await;
-    let failure = match outcome {
-        Ok(Ok(Answers(answers))) if answers.len() == expected => {
-            let mut answers = answers.into_iter();
-            for (count, answer) in shares {
-                // Whoever has stopped waiting loses nothing.
-                let _ = answer.send(Ok(answers.by_ref().take(count).collect()));
-            }
-            return;
-        }
-        Ok(Ok(Answers(answers))) => {
-            tracing::error!("an entry of {expected} operations has {} answers", answers.len());
-            SubmitError::Unknown
-        }
-        Ok(Err(error)) => SubmitError::Propose(error),
-        Err(_) => SubmitError::Unknown,
-    };
-    for (_, answer) in shares {
-        let _ = answer.send(Err(failure.clone()));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use bytes::Bytes;
 
@@ -470,7 +255,8 @@ mod tests {
 
     impl Propose for Gate {
         async fn propose(&self, batch: Batch) -> Result<Answers, ProposeError> {
-            let answers = batch.commands.iter().map(|command| Answer::Done(command.operation.clone())).collect();
+            let answers =
+                batch.commands.iter().map(|command| Answer::Done(command.operation.clone())).collect();
             self.seen.lock().expect("no panic").push(batch);
             self.permits.acquire().await.expect("open").forget();
             self.fail.clone().map_or(Ok(Answers(answers)), Err)
@@ -509,7 +295,8 @@ mod tests {
         let mut tickets = Vec::new();
         for request in 0..7 {
             let serials = 10 * request..10 * request + 4;
-            tickets.push((serials.clone(), batcher.enqueue(commands(serials), later()).await.expect("space")));
+            tickets
+                .push((serials.clone(), batcher.enqueue(commands(serials), later()).await.expect("space")));
         }
         gate.permits.add_permits(100);
         assert_eq!(first.answer().await, Ok(answers(0..1)));
@@ -531,7 +318,9 @@ mod tests {
         let mut tickets = vec![batcher.enqueue(commands(0..1), later()).await.expect("space")];
         gate.entries(1).await;
         for request in 1..4 {
-            tickets.push(batcher.enqueue(commands(request * 10..request * 10 + 3), later()).await.expect("space"));
+            tickets.push(
+                batcher.enqueue(commands(request * 10..request * 10 + 3), later()).await.expect("space"),
+            );
         }
         gate.permits.add_permits(100);
         for ticket in tickets {
@@ -565,7 +354,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_makes_wait_and_refuses_at_the_deadline() {
         let gate = Gate::closed();
-        let config = BatchConfig { max_operations: 4, queue_operations: 4, in_flight: 1, ..BatchConfig::default() };
+        let config =
+            BatchConfig { max_operations: 4, queue_operations: 4, in_flight: 1, ..BatchConfig::default() };
         let batcher = start(config, &gate);
         let first = batcher.enqueue(commands(0..4), later()).await.expect("space");
         gate.entries(1).await;
@@ -592,7 +382,10 @@ mod tests {
         let batcher = start(config, &gate);
         for serials in [0..0, 0..3, 0..5] {
             let refused = batcher.submit(commands(serials), later()).await;
-            assert!(matches!(refused, Err(SubmitError::Size { max_operations: 4, max_bytes: 20, .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(SubmitError::Size { max_operations: 4, max_bytes: 20, .. })),
+                "{refused:?}"
+            );
         }
         assert_eq!(batcher.submit(commands(0..2), later()).await, Ok(answers(0..2)));
         assert_eq!(gate.sizes(), [2]);
@@ -652,24 +445,6 @@ mod tests {
         for (serial, ticket) in (0..3).zip(tickets) {
             assert_eq!(ticket.answer().await, Ok(answers(serial..serial + 1)));
         }
-        drop(batcher);
-        task.await.expect("it ends");
-    }
-
-    #[test]
-    fn bounds_that_cannot_work_are_named() {
-        let wrong = |change: fn(&mut BatchConfig)| {
-            let mut config = BatchConfig::default();
-            change(&mut config);
-            config.validate().expect_err("wrong").to_string()
-        };
-        assert_eq!(BatchConfig::default().validate(), Ok(()));
-        assert_eq!(wrong(|c| c.max_operations = 0), "`max_operations` must be at least 1");
-        assert_eq!(wrong(|c| c.max_bytes = 0), "`max_bytes` must be at least 1");
-        assert_eq!(wrong(|c| c.in_flight = 0), "`in_flight` must be at least 1");
-        assert_eq!(wrong(|c| c.entry_timeout_ms = 0), "`entry_timeout_ms` must be at least 1");
-        assert!(wrong(|c| c.queue_operations = 1).starts_with("`queue_operations` must be at least `max_op"));
-        assert!(wrong(|c| c.queue_bytes = 1).starts_with("`queue_bytes` must be at least `max_bytes`"));
-        assert!(wrong(|c| c.queue_bytes = usize::MAX).starts_with("`queue_bytes` must be at most"));
+        task.await.expect("it ends, though the batcher lives");
     }
 }

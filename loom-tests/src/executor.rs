@@ -201,7 +201,7 @@ fn a_failure_of_another_thread_wakes_an_executor_that_idles() {
 #[test]
 fn the_first_cause_stands() {
     const MARKS: &[&str] = &["the network's", "the operation's", "it was told before the end"];
-    run_model("executor::the_first_cause_stands", 2, MARKS, |marks| {
+    run_model("executor::the_first_cause_stands", 1, MARKS, |marks| {
         let Running { handle, work, channels: _channels, .. } = start();
         drop(work);
         handle.queue_update(batch(1, BROKEN)).expect("alive");

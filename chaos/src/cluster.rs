@@ -164,7 +164,8 @@ impl Cluster {
     pub fn run(&mut self, id: NodeId) -> Result<(), ChaosError> {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         if node.process.is_none() {
-            let arguments = ["serve", "--config", &node.config.to_string_lossy()].map(str::to_owned);
+            let config = node.config.to_string_lossy();
+            let arguments = ["serve", "--until-eof", "--config", &config].map(str::to_owned);
             let process = Process::start(&self.program, &arguments, &node.log)?;
             self.processes.set(id, process.id());
             node.process = Some(process);

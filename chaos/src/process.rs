@@ -79,7 +79,8 @@ impl Process {
         // An ignored signal stays ignored in the program that takes the shell's place, under the same process id.
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // Held open by this program: a node can notice by it that nobody is left to stop it.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(failed(format!("starting {}", program.display())))?;
         let pid = Pid::from_child(&child);
         let messages = Arc::new(Mutex::new(Vec::new()));
@@ -230,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_process_is_gone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let process = shell(folder.path(), "read forever < /dev/zero");
+        let process = shell(folder.path(), "sleep 1000");
         let pid = process.pid;
         assert!(rustix::process::test_kill_process(pid).is_ok());
         drop(process);

@@ -31,7 +31,20 @@ pub(super) struct Proposer(pub(super) Raft);
 
 impl Propose for Proposer {
     async fn propose(&self, batch: Batch) -> Result<Answers, ProposeError> {
-        match self.0.client_write(batch).await {
+        let mut metrics = self.0.metrics();
+        let term = metrics.borrow_and_update().current_term;
+        // What a leader had not committed when another one took over may be in no log any more, or in a snapshot; openraft then
+        // answers it never. Whoever asked asks again under the same serials.
+        let deposed = metrics.wait_for(|metrics| metrics.current_term > term);
+        let written = tokio::select! {
+            biased;
+            written = self.0.client_write(batch) => written,
+            deposed = deposed => {
+                let stopped = |_| ProposeError::Stopped("consensus has stopped".to_owned());
+                return deposed.map_or_else(|error| Err(stopped(error)), |_| Err(ProposeError::NotLeader));
+            }
+        };
+        match written {
             Ok(response) => Ok(response.data),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
             Err(error) => Err(ProposeError::Stopped(error.to_string())),

@@ -213,6 +213,10 @@ pub fn open<A: Service>(config: StorageConfig, app: A) -> Result<Storage<A>, Ope
     if let Some(purged) = log.purged().filter(|&purged| beyond(purged, meta.last_log_id)) {
         return Err(OpenError::Gap { purged: purged.index, state: meta.last_log_id.map(|id| id.index) });
     }
+    if let Some(state) = meta.last_log_id {
+        let dir = config.dir.join("log");
+        log.lead_to(state).map_err(|source| OpenError::Log { dir, source })?;
+    }
     snapshots.sweep();
     let start = (state, snapshot.as_ref());
     let executor = Executor::start(config.executor, config.learner, config.executor_config, start, app)

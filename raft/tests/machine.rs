@@ -333,6 +333,34 @@ async fn an_older_snapshot_is_not_installed() {
     let (there, here) = (folder(), folder());
     let kind = ExecutorKind::MultiDivisible;
     let (mut leader, mut follower) = (storage(there.path(), kind), storage(here.path(), kind));
+/// The same, and the log ends below the snapshot with entries of a higher term that were never decided.
+#[tokio::test]
+async fn a_snapshot_of_a_lower_term_that_arrived_is_taken_at_the_next_start() {
+    let (there, here) = (folder(), folder());
+    let kind = ExecutorKind::MultiDivisible;
+    let (mut leader, mut follower) = (storage(there.path(), kind), storage(here.path(), kind));
+    let log = log_with_conflicts(5, 0, 100, 0);
+    append(&mut leader, &log).await;
+    append(&mut follower, &log[..20]).await;
+    let undecided = Entry { log_id: id(5, 20), ..blank(20) };
+    follower.log.blocking_append([undecided]).await.expect("appended");
+    let sent = snapshot(&mut leader).await;
+    let mut incoming = follower.snapshots.receive(&sent.manifest_bytes()).expect("a manifest");
+    for key in incoming.missing() {
+        incoming.add(&sent.read_part(key).expect("a part")).expect("wanted");
+    }
+    incoming.finish().expect("whole");
+    drop(follower);
+    let mut follower = storage(here.path(), kind);
+    let (mut log, machine) = (follower.log.clone(), &mut follower.machine);
+    StorageHelper::new(&mut log, machine).get_initial_state().await.expect("a state");
+    let state = log.get_log_state().await.expect("a state");
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(1, 99)), Some(id(1, 99))));
+    append(&mut follower, &log_with_conflicts(6, 100, 5, 0)).await;
+    append(&mut leader, &log_with_conflicts(6, 100, 5, 0)).await;
+    assert_eq!(digest(&follower).await, digest(&leader).await);
+}
+
     leader.machine.apply(log_with_conflicts(5, 0, 50, 0)).await.expect("applied");
     follower.machine.apply(log_with_conflicts(5, 0, 60, 0)).await.expect("applied");
     let sent = snapshot(&mut leader).await;

@@ -172,6 +172,19 @@ impl LogStore {
         ends(&self.log()).purged
     }
 
+    /// Begins the log after `state`, unless it leads there: a crash came between a snapshot and the purge that goes with it.
+    pub(crate) fn lead_to(&self, state: LogId) -> io::Result<()> {
+        let leads = {
+            let log = self.log();
+            state.index < after(ends(&log).purged) || id_at(&log, state.index)? == Some(state)
+        };
+        if !leads {
+            self.purge_entries(state)?;
+            self.flusher.sync(Done::Nothing);
+        }
+        Ok(())
+    }
+
     fn log(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
         self.flusher.log()
     }
@@ -221,11 +234,11 @@ impl LogStore {
                         None => {}
                     }
                 }
-            } else if found.is_some() {
-                // A snapshot took the place of entries that were never decided. What follows them was not either.
+            } else {
+                // A snapshot took the place of entries that were never decided, or of all. What else was not decided goes first:
+                // raft-log compares terms before indexes, and would keep a last entry of a higher term at a lower index.
                 cut(log, after(committed))?;
             }
-            // Above the last entry, it takes the place of all.
             log.purge(Place(upto)).map(drop)
         })
     }

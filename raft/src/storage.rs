@@ -38,7 +38,7 @@ pub struct StorageConfig {
     pub executor_config: ExecutorConfig,
     /// The node does not vote: it answers reads only.
     pub learner: bool,
-    /// How many snapshots are kept. The log reaches from the oldest of them.
+    /// How many snapshots are kept, at least 2: one may be damaged, or be one that arrived and was never installed. The log reaches from the oldest of them.
     pub snapshots_kept: usize,
     /// About how many bytes of the log's entries are kept in memory, besides those of the file that is being written.
     pub log_cache_bytes: usize,
@@ -79,8 +79,8 @@ impl StorageConfig {
         if self.dir.to_str().is_none() {
             return wrong("`dir` must be UTF-8".to_owned());
         }
-        if self.snapshots_kept == 0 {
-            return wrong("`snapshots_kept` must be at least 1".to_owned());
+        if self.snapshots_kept < 2 {
+            return wrong("`snapshots_kept` must be at least 2".to_owned());
         }
         if self.log_chunk_bytes == 0 {
             return wrong("`log_chunk_bytes` must be at least 1".to_owned());

@@ -492,7 +492,7 @@ fn settings_that_cannot_work_are_named() {
         change(&mut config);
         open(config, Numbers).expect_err("wrong").to_string()
     };
-    assert!(wrong(|c| c.snapshots_kept = 0).contains("`snapshots_kept`"));
+    assert!(wrong(|c| c.snapshots_kept = 1).contains("`snapshots_kept`"));
     assert!(wrong(|c| c.log_chunk_bytes = 0).contains("`log_chunk_bytes`"));
     assert!(wrong(|c| c.dir = PathBuf::new()).contains("`dir`"));
     assert!(wrong(|c| c.executor_config.threads = Some(0)).contains("`threads`"));

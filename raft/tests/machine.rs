@@ -78,9 +78,14 @@ async fn a_learner_answers_reads_only() {
     let mut config = config(dir.path(), ExecutorKind::MultiDivisible);
     config.learner = true;
     let mut storage = open(config, Numbers).expect("a storage");
-    let entry = batch(1, storage.reader.incarnation(), vec![command(1, 1, &Request::add("a", 5))]);
-    let answers = storage.machine.apply([entry]).await.expect("applied");
+    let own = storage.reader.incarnation();
+    let entry = |index, proposer| batch(index, proposer, vec![command(1, index, &Request::add("a", 5))]);
+    let answers = storage.machine.apply([entry(1, own + 1)]).await.expect("applied");
     assert_eq!(answers, [Answers::default()]);
+    assert_eq!(read(&storage, "a").await, Some(5));
+    // It was promoted, and leads: it has no answers for those who wait.
+    let error = storage.machine.apply([entry(2, own)]).await.expect_err("it cannot lead").to_string();
+    assert!(error.contains("learner"), "{error}");
     assert_eq!(read(&storage, "a").await, Some(5));
 }
 
@@ -328,11 +333,6 @@ async fn a_snapshot_that_arrived_is_taken_at_the_next_start() {
     assert_eq!(digest(&follower).await, digest(&leader).await);
 }
 
-#[tokio::test]
-async fn an_older_snapshot_is_not_installed() {
-    let (there, here) = (folder(), folder());
-    let kind = ExecutorKind::MultiDivisible;
-    let (mut leader, mut follower) = (storage(there.path(), kind), storage(here.path(), kind));
 /// The same, and the log ends below the snapshot with entries of a higher term that were never decided.
 #[tokio::test]
 async fn a_snapshot_of_a_lower_term_that_arrived_is_taken_at_the_next_start() {
@@ -361,6 +361,11 @@ async fn a_snapshot_of_a_lower_term_that_arrived_is_taken_at_the_next_start() {
     assert_eq!(digest(&follower).await, digest(&leader).await);
 }
 
+#[tokio::test]
+async fn an_older_snapshot_is_not_installed() {
+    let (there, here) = (folder(), folder());
+    let kind = ExecutorKind::MultiDivisible;
+    let (mut leader, mut follower) = (storage(there.path(), kind), storage(here.path(), kind));
     leader.machine.apply(log_with_conflicts(5, 0, 50, 0)).await.expect("applied");
     follower.machine.apply(log_with_conflicts(5, 0, 60, 0)).await.expect("applied");
     let sent = snapshot(&mut leader).await;

@@ -315,6 +315,20 @@ async fn a_sync_that_fails_is_told_to_all_who_wait_for_it() {
 }
 
 #[tokio::test]
+async fn a_flush_thread_that_panics_lets_go_of_all_who_wait() {
+    let hook = |_| {
+        let here = std::thread::current();
+        if here.name() == Some("raft-log-flush") { panic!("asked to") } else { Ok(()) }
+    };
+    let dir = folder();
+    let mut log = open_with(&dir, Disk::failing(hook));
+    log.blocking_append(entries(1, 0..10)).await.expect_err("never synced");
+    log.close().await.expect_err("nobody syncs");
+    log.blocking_append(entries(1, 10..11)).await.expect_err("nothing is taken any more");
+    assert!(log.failure().is_some_and(|what| what.contains("flush thread")));
+}
+
+#[tokio::test]
 async fn one_sync_serves_all_that_waits() -> Outcome {
     let syncs = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let open_gate = Arc::new(AtomicBool::new(false));

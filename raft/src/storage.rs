@@ -3,6 +3,7 @@
 //! ```text
 //! data/log/          raft-log's files; whoever holds its lock owns the directory
 //! data/snapshots/    see `snapshot`
+//! data/identity      whose directory it is
 //! ```
 //!
 //! Opening loads the newest snapshot that can be read whole, and openraft applies the log from there. A damaged one is
@@ -28,12 +29,51 @@ const QUEUE: usize = 1024;
 
 /// How a node stores and executes.
 #[derive(Clone, Debug)]
+/// The file that says whose directory it is.
+const IDENTITY: &str = "identity";
+
+/// Whose data directory it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's number.
+    pub node: u64,
+}
+
+impl Identity {
+    /// What the file says.
+    fn text(&self) -> String {
+        format!("node {} of cluster {:?}\n", self.node, self.cluster)
+    }
+
+    /// Makes `dir` this node's, unless it is another one's.
+    fn claim(&self, dir: &Path, disk: &Disk) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Identity { dir: dir.to_owned(), source };
+        let own = self.text();
+        match fs::read(dir.join(IDENTITY)) {
+            Ok(found) if found == own.as_bytes() => Ok(()),
+            Ok(found) => Err(OpenError::Foreign {
+                dir: dir.to_owned(),
+                found: String::from_utf8_lossy(&found).trim_end().to_owned(),
+                own: own.trim_end().to_owned(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk.write_whole(DiskWrite::Identity, dir, IDENTITY, own.as_bytes()).map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
 #[non_exhaustive]
 pub struct StorageConfig {
     /// The data directory; made if it is not there.
     pub dir: PathBuf,
     /// Which executor runs the application.
     pub executor: ExecutorKind,
+    /// Whose directory it has to be; `None` does not ask. One that says nothing becomes this node's.
+    pub identity: Option<Identity>,
     /// The executor's settings; `initial_seq` is set from the snapshot.
     pub executor_config: ExecutorConfig,
     /// The node does not vote: it answers reads only.
@@ -58,6 +98,7 @@ impl StorageConfig {
             dir: dir.into(),
             executor,
             executor_config,
+            identity: None,
             learner: false,
             snapshots_kept: 2,
             log_cache_bytes: 64 << 20,
@@ -110,6 +151,24 @@ pub enum OpenError {
     },
     /// The folder of snapshots cannot be read.
     #[error("the snapshots in {dir}: {source}")]
+    /// The directory is another node's.
+    #[error("{dir} is the data of {found}, and not of {own}", dir = dir.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asks for it.
+        own: String,
+    },
+    /// Whose directory it is cannot be read or written.
+    #[error("the identity in {dir}: {source}", dir = dir.display())]
+    Identity {
+        /// The directory.
+        dir: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
     Snapshots {
         /// The folder.
         dir: PathBuf,
@@ -204,6 +263,9 @@ pub fn open<A: Service>(config: StorageConfig, app: A) -> Result<Storage<A>, Ope
     let (snapshots, refused) = SnapshotStore::open(&dir, config.disk, config.snapshots_kept, hold)
         .map_err(|source| OpenError::Snapshots { dir, source })?;
     let refused: Vec<String> =
+    if let Some(identity) = &config.identity {
+        identity.claim(&config.dir, &config.disk)?;
+    }
         refused.into_iter().map(|refused| format!("{}: {}", refused.file, refused.reason)).collect();
     for reason in &refused {
         tracing::error!(reason, "snapshot refused");

@@ -7,17 +7,19 @@
 //! ```
 //!
 //! Opening loads the newest snapshot that can be read whole, and openraft applies the log from there. A damaged one is
-//! refused, and the next older one taken: the log is kept that long. Nothing is made up where both are missing: a node that
+//! refused, and the next older one taken: the log is kept that long. If none is left, a log that was never purged makes up for
+//! them all. Nothing is made up where both are missing: a node that
 //! has lost what it acknowledged must not go on as if it had not.
 
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use atlas_smr_execution::executor::ExecutorConfig;
 
-use crate::disk::{Disk, create_folder};
+use crate::disk::{Disk, DiskWrite, create_folder};
 use crate::log::{HoldBack, LogStore};
 use crate::machine::{Executor, ExecutorKind, Load, Machine, Reader, StartError};
 use crate::session::Service;
@@ -27,8 +29,6 @@ use crate::types::LogId;
 /// Entries that wait for the executor at most.
 const QUEUE: usize = 1024;
 
-/// How a node stores and executes.
-#[derive(Clone, Debug)]
 /// The file that says whose directory it is.
 const IDENTITY: &str = "identity";
 
@@ -66,14 +66,16 @@ impl Identity {
     }
 }
 
+/// How a node stores and executes.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StorageConfig {
     /// The data directory; made if it is not there.
     pub dir: PathBuf,
-    /// Which executor runs the application.
-    pub executor: ExecutorKind,
     /// Whose directory it has to be; `None` does not ask. One that says nothing becomes this node's.
     pub identity: Option<Identity>,
+    /// Which executor runs the application.
+    pub executor: ExecutorKind,
     /// The executor's settings; `initial_seq` is set from the snapshot.
     pub executor_config: ExecutorConfig,
     /// The node does not vote: it answers reads only.
@@ -96,9 +98,9 @@ impl StorageConfig {
         executor_config.executing_buffer = QUEUE;
         StorageConfig {
             dir: dir.into(),
+            identity: None,
             executor,
             executor_config,
-            identity: None,
             learner: false,
             snapshots_kept: 2,
             log_cache_bytes: 64 << 20,
@@ -149,8 +151,6 @@ pub enum OpenError {
         /// The reason.
         source: io::Error,
     },
-    /// The folder of snapshots cannot be read.
-    #[error("the snapshots in {dir}: {source}")]
     /// The directory is another node's.
     #[error("{dir} is the data of {found}, and not of {own}", dir = dir.display())]
     Foreign {
@@ -169,6 +169,8 @@ pub enum OpenError {
         /// The reason.
         source: io::Error,
     },
+    /// The folder of snapshots cannot be read.
+    #[error("the snapshots in {dir}: {source}")]
     Snapshots {
         /// The folder.
         dir: PathBuf,
@@ -221,9 +223,11 @@ fn incarnation() -> u64 {
     hasher.finish().max(1)
 }
 
-/// The newest snapshot that can be read whole, and its state.
+/// The newest snapshot that can be read whole, and its state. Without one the initial state has to do: if there never was a
+/// snapshot, or if the log holds all entries from the first on.
 fn load<A: Service>(
     snapshots: &SnapshotStore,
+    log: &LogStore,
     mut reasons: Vec<String>,
 ) -> Result<(Load, Option<Snapshot>), OpenError> {
     while let Some(snapshot) = snapshots.newest() {
@@ -238,7 +242,7 @@ fn load<A: Service>(
             Err(error) => return Err(OpenError::Executor { what: error.to_string() }),
         }
     }
-    if reasons.is_empty() {
+    if reasons.is_empty() || log.is_whole() {
         let load = Load::initial::<A>().map_err(|error| OpenError::Executor { what: error.to_string() })?;
         return Ok((load, None));
     }
@@ -259,18 +263,18 @@ pub fn open<A: Service>(config: StorageConfig, app: A) -> Result<Storage<A>, Ope
             LogStore::open(&dir, config.log_cache_bytes, config.log_chunk_bytes, disk, hold.clone())
         })
         .map_err(|source| OpenError::Log { dir, source })?;
+    if let Some(identity) = &config.identity {
+        identity.claim(&config.dir, &config.disk)?;
+    }
     let dir = config.dir.join("snapshots");
     let (snapshots, refused) = SnapshotStore::open(&dir, config.disk, config.snapshots_kept, hold)
         .map_err(|source| OpenError::Snapshots { dir, source })?;
     let refused: Vec<String> =
-    if let Some(identity) = &config.identity {
-        identity.claim(&config.dir, &config.disk)?;
-    }
         refused.into_iter().map(|refused| format!("{}: {}", refused.file, refused.reason)).collect();
     for reason in &refused {
         tracing::error!(reason, "snapshot refused");
     }
-    let (state, snapshot) = load::<A>(&snapshots, refused)?;
+    let (state, snapshot) = load::<A>(&snapshots, &log, refused)?;
     let meta = snapshot.as_ref().map(|snapshot| snapshot.meta().clone()).unwrap_or_default();
     if let Some(purged) = log.purged().filter(|&purged| beyond(purged, meta.last_log_id)) {
         return Err(OpenError::Gap { purged: purged.index, state: meta.last_log_id.map(|id| id.index) });

@@ -219,6 +219,30 @@ async fn nothing_is_made_up_when_all_snapshots_are_damaged() {
     assert!(matches!(error, OpenError::Gap { purged: 49, state: None }), "{error}");
 }
 
+#[tokio::test]
+async fn a_whole_log_makes_up_for_a_damaged_snapshot() {
+    for ending in [".manifest", ".segment"] {
+        let dir = folder();
+        let kind = ExecutorKind::MultiDivisible;
+        let mut before = storage(dir.path(), kind);
+        append(&mut before, &log_with_conflicts(1, 0, 50, 0)).await;
+        snapshot(&mut before).await;
+        append(&mut before, &log_with_conflicts(2, 50, 10, 0)).await;
+        let end = digest(&before).await;
+        drop(before);
+        damage(&files(dir.path(), ending)[0]);
+        let mut after = storage(dir.path(), kind);
+        assert_eq!(after.machine.applied_state().await.expect("a state").0, None, "{ending}");
+        reapply(&mut after).await;
+        assert_eq!(digest(&after).await, end, "{ending}");
+        drop(after);
+        // Not if the log is lost too.
+        fs::remove_dir_all(dir.path().join("log")).expect("removed");
+        let error = open(config(dir.path(), kind), Numbers).expect_err("nothing is left");
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    }
+}
+
 #[test]
 fn a_directory_belongs_to_one_node() {
     let dir = folder();

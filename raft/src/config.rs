@@ -166,7 +166,7 @@ pub struct RaftSettings {
     pub election_max_ms: u64,
     /// A snapshot is built every so many entries.
     pub snapshot_every: u64,
-    /// Snapshots kept.
+    /// Snapshots kept; at least 2.
     pub snapshots_kept: usize,
     /// Entries that stay in the log though a snapshot has them. A follower that lags less gets entries, not a snapshot.
     pub entries_kept: u64,
@@ -214,6 +214,9 @@ pub enum NodeConfigError {
     /// Zero makes no sense.
     #[error("`{0}` must be at least 1")]
     Zero(&'static str),
+    /// One snapshot leaves nothing to fall back on.
+    #[error("`raft.snapshots_kept` must be at least 2")]
+    SnapshotsKept,
     /// Two members with one number.
     #[error("`members` has {0} twice")]
     TwoMembers(u64),
@@ -320,7 +323,6 @@ impl NodeConfig {
         let positive = [
             ("raft.heartbeat_ms", raft.heartbeat_ms),
             ("raft.snapshot_every", raft.snapshot_every),
-            ("raft.snapshots_kept", raft.snapshots_kept as u64),
             ("raft.entries_per_message", raft.entries_per_message),
             ("raft.snapshot_timeout_ms", raft.snapshot_timeout_ms),
             ("limits.default_timeout_ms", limits.default_timeout_ms.into()),
@@ -330,6 +332,9 @@ impl NodeConfig {
         ];
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(NodeConfigError::Zero(name));
+        }
+        if raft.snapshots_kept < 2 {
+            return Err(NodeConfigError::SnapshotsKept);
         }
         if raft.heartbeat_ms >= raft.election_min_ms || raft.election_min_ms >= raft.election_max_ms {
             return Err(NodeConfigError::Elections);
@@ -437,7 +442,7 @@ mod tests {
         assert!(wrong(|c| c.members[0].peer_address = "host:7101".to_owned()).starts_with("`listen.peers`"));
         assert!(wrong(|c| c.raft.heartbeat_ms = 500).contains("heartbeat_ms < election_min_ms"));
         assert!(wrong(|c| c.raft.election_max_ms = 500).contains("election_min_ms < election_max_ms"));
-        assert_eq!(wrong(|c| c.raft.snapshots_kept = 0), "`raft.snapshots_kept` must be at least 1");
+        assert_eq!(wrong(|c| c.raft.snapshots_kept = 1), "`raft.snapshots_kept` must be at least 2");
         assert_eq!(wrong(|c| c.limits.pipeline_depth = 0), "`limits.pipeline_depth` must be at least 1");
         assert!(wrong(|c| c.limits.default_timeout_ms = 70_000).contains("above `limits.max_timeout_ms`"));
         assert!(

@@ -8,11 +8,15 @@
 //! ```text
 //! column  "\0atlas.session"
 //! key     client u64, serial % SLOTS u16                      big-endian
-//! value   serial u64 (big-endian), the encoded reply
+//! value   serial u64 (big-endian)
+//!         the first 8 bytes of the BLAKE3 hash of the operation's bytes
+//!         1 byte: 0 if the encoded reply follows, 1 if it was longer than MAX_KEPT_REPLY
+//!         the encoded reply
 //!
 //! an operation with serial s finds in its slot
 //!     nothing, or less than s      it is new: executed, its reply put into the slot
-//!     s                            executed before: answered from the slot
+//!     s and its own hash           executed before: answered from the slot, or `ReplyNotKept`
+//!     s and another hash           the number was used for another operation: `NumberTaken`, not executed
 //!     more than s                  too old to tell: `Stale`, not executed
 //! ```
 //!
@@ -21,8 +25,13 @@
 //! [`SLOTS`] apart; it must know the answer to number `s` before it sends `s + SLOTS`. However late a duplicate arrives, it
 //! is recognised: its slot holds its number or a greater one for ever.
 //!
-//! Slots are never given back: a client costs the state at most [`SLOTS`] replies, for ever. Programs that come and go should
-//! take up the identity that they had.
+//! A reply of more than [`MAX_KEPT_REPLY`] bytes goes to whoever waits for the operation when it is executed, and is not kept.
+//!
+//! Slots are never given back: a client costs the state at most [`SLOTS`] replies, for ever. A program that comes and goes may
+//! take up the identity that it had only if it goes on numbering above every number that it has used, so it has to write
+//! those down; one that cannot needs a new identity for each run. The hash tells a program that breaks this rule that it
+//! does. It is no permission: where the numbers used before lie above, the answer is `Stale`, and an operation whose bytes
+//! are those of the old one under its number counts as that one.
 //!
 //! The last command of each batch also puts down the batch's place in the log, by a blind write that collides with nothing.
 //! So every state says which entry it stands for, and digests of equal places can be compared.
@@ -41,6 +50,9 @@ use crate::types::{Answer, Command};
 
 /// How many numbers of one client the table tells apart at a time.
 pub const SLOTS: u64 = 1024;
+
+/// The longest encoded reply that is kept for duplicates of its operation, in bytes.
+pub const MAX_KEPT_REPLY: usize = 64 << 10;
 
 /// The column of the session table. The application must neither read nor write it.
 pub const COLUMN: &str = "\0atlas.session";
@@ -77,6 +89,8 @@ pub enum Operation<A: Application<ShardedState>> {
         client: u64,
         /// The client's number.
         serial: u64,
+        /// The beginning of the hash of the request's bytes: what tells it from another one under its number.
+        hash: u64,
         /// What to do; `None` if the bytes were no request.
         request: Option<Request<A, ShardedState>>,
         /// Set on the last command of its batch: the batch's place in the log.
@@ -91,9 +105,10 @@ pub enum Operation<A: Application<ShardedState>> {
 impl<A: Application<ShardedState>> Clone for Operation<A> {
     fn clone(&self) -> Self {
         match self {
-            Operation::Command { client, serial, request, last_of } => Operation::Command {
+            Operation::Command { client, serial, hash, request, last_of } => Operation::Command {
                 client: *client,
                 serial: *serial,
+                hash: *hash,
                 request: request.clone(),
                 last_of: *last_of,
             },
@@ -125,12 +140,19 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     }
 }
 
+/// What a slot remembers of an operation's bytes.
+fn hash(operation: &[u8]) -> u64 {
+    let hash = blake3::hash(operation);
+    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
 impl<A: Service> Operation<A> {
     /// The operation of a command of the entry at `last_of`, if it is the last one there.
     pub(crate) fn command(command: &Command, last_of: Option<u64>) -> Self {
         Operation::Command {
             client: command.client,
             serial: command.serial,
+            hash: hash(&command.operation),
             request: decode(&command.operation),
             last_of,
         }
@@ -181,14 +203,43 @@ fn key(client: u64, serial: u64) -> [u8; 10] {
     key
 }
 
+/// An ordered command but for what it does.
+#[derive(Clone, Copy)]
+struct Ordered {
+    client: u64,
+    serial: u64,
+    hash: u64,
+    last_of: Option<u64>,
+}
+
+/// The length of what precedes the reply in a slot.
+const PREFIX: usize = 17;
+/// The reply follows.
+const KEPT: u8 = 0;
+/// The reply was too long.
+const NOT_KEPT: u8 = 1;
+
 /// What a slot says about an operation.
-fn look_up(slot: Option<&[u8]>, serial: u64) -> Option<Answer> {
-    let (number, reply) = slot?.split_first_chunk::<8>()?;
-    match u64::from_be_bytes(*number) {
-        number if number == serial => Some(Answer::Done(Bytes::copy_from_slice(reply))),
-        number if number > serial => Some(Answer::Stale),
-        _ => None,
+fn look_up(slot: Option<&[u8]>, command: Ordered) -> Option<Answer> {
+    let (number, rest) = slot?.split_first_chunk::<8>()?;
+    let number = u64::from_be_bytes(*number);
+    if number != command.serial {
+        return (number > command.serial).then_some(Answer::Stale);
     }
+    match rest.split_first_chunk::<8>() {
+        Some((hash, _)) if u64::from_be_bytes(*hash) != command.hash => Some(Answer::NumberTaken),
+        Some((_, [KEPT, reply @ ..])) => Some(Answer::Done(Bytes::copy_from_slice(reply))),
+        _ => Some(Answer::ReplyNotKept),
+    }
+}
+
+/// The beginning of the slot of `command`, if its reply is kept.
+fn prefix(command: Ordered) -> Vec<u8> {
+    let mut prefix = Vec::with_capacity(PREFIX + 16);
+    prefix.extend(command.serial.to_be_bytes());
+    prefix.extend(command.hash.to_be_bytes());
+    prefix.push(KEPT);
+    prefix
 }
 
 /// The encoded `reply` behind `prefix`.
@@ -217,24 +268,29 @@ impl<A: Service> Sessions<A> {
     /// Executes an operation once. `execute` runs a request on the state.
     fn once<S: CRUDState, Q>(
         state: &mut S,
-        (client, serial, last_of): (u64, u64, Option<u64>),
+        command: Ordered,
         request: Option<Q>,
         execute: impl FnOnce(&mut S, Q) -> Reply<A, ShardedState>,
     ) -> Outcome {
         let answer = match request {
             None => Answer::Malformed,
             Some(request) => {
-                let slot = key(client, serial);
-                let known = state.read_with(COLUMN, &slot, |value| look_up(value, serial));
+                let slot = key(command.client, command.serial);
+                let known = state.read_with(COLUMN, &slot, |value| look_up(value, command));
                 known.unwrap_or_else(|| {
                     let reply = execute(state, request);
-                    let value = encode(serial.to_be_bytes().to_vec(), &reply);
-                    state.put(COLUMN, &slot, &value);
-                    Answer::Done(Bytes::from(value).slice(8..))
+                    let mut value = encode(prefix(command), &reply);
+                    if value.len() - PREFIX <= MAX_KEPT_REPLY {
+                        state.put(COLUMN, &slot, &value);
+                    } else {
+                        value[PREFIX - 1] = NOT_KEPT;
+                        state.put(COLUMN, &slot, &value[..PREFIX]);
+                    }
+                    Answer::Done(Bytes::from(value).slice(PREFIX..))
                 })
             }
         };
-        if let Some(index) = last_of {
+        if let Some(index) = command.last_of {
             state.put(COLUMN, LAST_BATCH, &index.to_be_bytes());
         }
         Outcome::Answer(answer)
@@ -262,9 +318,10 @@ impl<A: Service> Application<ShardedState> for Sessions<A> {
 
     fn update(&self, state: &mut ShardedState, operation: Operation<A>) -> Outcome {
         match operation {
-            Operation::Command { client, serial, request, last_of } => {
+            Operation::Command { client, serial, hash, request, last_of } => {
+                let command = Ordered { client, serial, hash, last_of };
                 let execute = |state: &mut ShardedState, request| self.app.update(state, request);
-                Self::once(state, (client, serial, last_of), request, execute)
+                Self::once(state, command, request, execute)
             }
             Operation::Read(_) | Operation::State => Outcome::Answer(Answer::Malformed),
         }
@@ -290,8 +347,9 @@ impl<A: Service> ScalableApp<ShardedState> for Sessions<A> {
 
     fn speculatively_execute_ref(&self, state: &mut impl CRUDState, operation: &Operation<A>) -> Outcome {
         match operation {
-            Operation::Command { client, serial, request, last_of } => {
-                Self::once(state, (*client, *serial, *last_of), request.as_ref(), |state, request| {
+            &Operation::Command { client, serial, hash, ref request, last_of } => {
+                let command = Ordered { client, serial, hash, last_of };
+                Self::once(state, command, request.as_ref(), |state, request| {
                     self.app.speculatively_execute_ref(state, request)
                 })
             }

@@ -84,4 +84,9 @@ pub enum Answer {
     Stale,
     /// The bytes are no request of this application.
     Malformed,
+    /// The client has used the number for another operation. This one was not executed, and never will be under it.
+    NumberTaken,
+    /// It was executed when it came first, but its reply was longer than what is kept
+    /// ([`MAX_KEPT_REPLY`](crate::session::MAX_KEPT_REPLY)).
+    ReplyNotKept,
 }

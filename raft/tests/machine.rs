@@ -12,7 +12,7 @@ use std::time::Duration;
 use atlas_smr_raft::disk::{Disk, DiskWrite};
 use atlas_smr_raft::machine::ExecutorKind;
 use atlas_smr_raft::snapshot::Snapshot;
-use atlas_smr_raft::storage::{OpenError, Storage, open};
+use atlas_smr_raft::storage::{Identity, OpenError, Storage, open};
 use atlas_smr_raft::types::{Answers, Entry};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{RaftLogReader, RaftSnapshotBuilder, StorageHelper};
@@ -78,9 +78,14 @@ async fn a_learner_answers_reads_only() {
     let mut config = config(dir.path(), ExecutorKind::MultiDivisible);
     config.learner = true;
     let mut storage = open(config, Numbers).expect("a storage");
-    let entry = batch(1, storage.reader.incarnation(), vec![command(1, 1, &Request::add("a", 5))]);
-    let answers = storage.machine.apply([entry]).await.expect("applied");
+    let own = storage.reader.incarnation();
+    let entry = |index, proposer| batch(index, proposer, vec![command(1, index, &Request::add("a", 5))]);
+    let answers = storage.machine.apply([entry(1, own + 1)]).await.expect("applied");
     assert_eq!(answers, [Answers::default()]);
+    assert_eq!(read(&storage, "a").await, Some(5));
+    // It was promoted, and leads: it has no answers for those who wait.
+    let error = storage.machine.apply([entry(2, own)]).await.expect_err("it cannot lead").to_string();
+    assert!(error.contains("learner"), "{error}");
     assert_eq!(read(&storage, "a").await, Some(5));
 }
 
@@ -215,6 +220,49 @@ async fn nothing_is_made_up_when_all_snapshots_are_damaged() {
 }
 
 #[tokio::test]
+async fn a_whole_log_makes_up_for_a_damaged_snapshot() {
+    for ending in [".manifest", ".segment"] {
+        let dir = folder();
+        let kind = ExecutorKind::MultiDivisible;
+        let mut before = storage(dir.path(), kind);
+        append(&mut before, &log_with_conflicts(1, 0, 50, 0)).await;
+        snapshot(&mut before).await;
+        append(&mut before, &log_with_conflicts(2, 50, 10, 0)).await;
+        let end = digest(&before).await;
+        drop(before);
+        damage(&files(dir.path(), ending)[0]);
+        let mut after = storage(dir.path(), kind);
+        assert_eq!(after.machine.applied_state().await.expect("a state").0, None, "{ending}");
+        reapply(&mut after).await;
+        assert_eq!(digest(&after).await, end, "{ending}");
+        drop(after);
+        // Not if the log is lost too.
+        fs::remove_dir_all(dir.path().join("log")).expect("removed");
+        let error = open(config(dir.path(), kind), Numbers).expect_err("nothing is left");
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_belongs_to_one_node() {
+    let dir = folder();
+    let open_as = |cluster: &str, node| {
+        let mut config = config(dir.path(), ExecutorKind::default());
+        config.identity = Some(Identity { cluster: cluster.to_owned(), node });
+        open(config, Numbers)
+    };
+    drop(storage(dir.path(), ExecutorKind::default()));
+    drop(open_as("one", 1).expect("nobody's until now"));
+    drop(open_as("one", 1).expect("its own"));
+    for (cluster, node) in [("one", 2), ("two", 1)] {
+        let error = open_as(cluster, node).expect_err("another one's");
+        assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains("node 1 of cluster \"one\""), "{error}");
+    }
+    drop(open_as("one", 1).expect("still its own"));
+}
+
+#[tokio::test]
 async fn a_snapshot_is_of_the_moment_when_it_was_asked_for() {
     for kind in ExecutorKind::ALL {
         let dir = folder();
@@ -321,6 +369,34 @@ async fn a_snapshot_that_arrived_is_taken_at_the_next_start() {
     let (mut log, machine) = (follower.log.clone(), &mut follower.machine);
     let initial = StorageHelper::new(&mut log, machine).get_initial_state().await.expect("a state");
     assert_eq!(initial.committed, Some(id(1, 99)));
+    let state = log.get_log_state().await.expect("a state");
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(1, 99)), Some(id(1, 99))));
+    append(&mut follower, &log_with_conflicts(6, 100, 5, 0)).await;
+    append(&mut leader, &log_with_conflicts(6, 100, 5, 0)).await;
+    assert_eq!(digest(&follower).await, digest(&leader).await);
+}
+
+/// The same, and the log ends below the snapshot with entries of a higher term that were never decided.
+#[tokio::test]
+async fn a_snapshot_of_a_lower_term_that_arrived_is_taken_at_the_next_start() {
+    let (there, here) = (folder(), folder());
+    let kind = ExecutorKind::MultiDivisible;
+    let (mut leader, mut follower) = (storage(there.path(), kind), storage(here.path(), kind));
+    let log = log_with_conflicts(5, 0, 100, 0);
+    append(&mut leader, &log).await;
+    append(&mut follower, &log[..20]).await;
+    let undecided = Entry { log_id: id(5, 20), ..blank(20) };
+    follower.log.blocking_append([undecided]).await.expect("appended");
+    let sent = snapshot(&mut leader).await;
+    let mut incoming = follower.snapshots.receive(&sent.manifest_bytes()).expect("a manifest");
+    for key in incoming.missing() {
+        incoming.add(&sent.read_part(key).expect("a part")).expect("wanted");
+    }
+    incoming.finish().expect("whole");
+    drop(follower);
+    let mut follower = storage(here.path(), kind);
+    let (mut log, machine) = (follower.log.clone(), &mut follower.machine);
+    StorageHelper::new(&mut log, machine).get_initial_state().await.expect("a state");
     let state = log.get_log_state().await.expect("a state");
     assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(1, 99)), Some(id(1, 99))));
     append(&mut follower, &log_with_conflicts(6, 100, 5, 0)).await;
@@ -464,7 +540,7 @@ fn settings_that_cannot_work_are_named() {
         change(&mut config);
         open(config, Numbers).expect_err("wrong").to_string()
     };
-    assert!(wrong(|c| c.snapshots_kept = 0).contains("`snapshots_kept`"));
+    assert!(wrong(|c| c.snapshots_kept = 1).contains("`snapshots_kept`"));
     assert!(wrong(|c| c.log_chunk_bytes = 0).contains("`log_chunk_bytes`"));
     assert!(wrong(|c| c.dir = PathBuf::new()).contains("`dir`"));
     assert!(wrong(|c| c.executor_config.threads = Some(0)).contains("`threads`"));

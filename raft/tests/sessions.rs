@@ -4,15 +4,18 @@ mod common;
 
 use std::time::Duration;
 
+use atlas_smr_execution::app::{Application, ApplicationData, ScalableApp};
+use atlas_smr_execution::error::BoxError;
+use atlas_smr_execution::state::{CRUDState, ShardedState};
 use atlas_smr_raft::machine::ExecutorKind;
-use atlas_smr_raft::session::SLOTS;
+use atlas_smr_raft::session::{MAX_KEPT_REPLY, SLOTS};
 use atlas_smr_raft::storage::open;
 use atlas_smr_raft::types::{Answer, Command};
 use bytes::Bytes;
 use openraft::RaftSnapshotBuilder;
 use openraft::storage::RaftStateMachine;
 
-use common::{Numbers, Request, apply, command, config, read, replies, reply, storage};
+use common::{Numbers, Request, apply, batch, command, config, read, replies, reply, storage};
 
 fn add(client: u64, serial: u64, key: &str) -> Command {
     command(client, serial, &Request::add(key, 1))
@@ -61,6 +64,92 @@ async fn what_is_too_old_is_stale_and_not_executed() {
         "its neighbour has a slot of its own"
     );
     assert_eq!(read(&storage, "a").await, Some(3));
+}
+
+#[tokio::test]
+async fn a_number_that_was_used_for_another_operation_is_refused() {
+    for kind in ExecutorKind::ALL {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut storage = storage(dir.path(), kind);
+        apply(&mut storage, 1, vec![add(1, 1, "a"), add(1, 2, "a")]).await;
+        // The client begins anew under its old identity.
+        let answers = apply(&mut storage, 2, vec![add(1, 1, "b"), add(1, 2, "a"), add(1, 3, "b")]).await;
+        assert_eq!(answers.0[0], Answer::NumberTaken, "{kind}");
+        assert_eq!((reply(&answers.0[1]), reply(&answers.0[2])), (Some(2), Some(1)), "{kind}");
+        // Nor does it take the place of what was executed.
+        assert_eq!(replies(&apply(&mut storage, 3, vec![add(1, 1, "a")]).await), [Some(1)], "{kind}");
+        let within = apply(&mut storage, 4, vec![add(1, 4, "a"), add(1, 4, "b"), add(1, 4, "a")]).await;
+        assert_eq!(within.0[1], Answer::NumberTaken, "{kind}");
+        assert_eq!((reply(&within.0[0]), reply(&within.0[2])), (Some(3), Some(3)), "{kind}");
+        assert_eq!((read(&storage, "a").await, read(&storage, "b").await), (Some(3), Some(1)), "{kind}");
+    }
+}
+
+/// Counts how often it was asked, and answers with as many bytes as it is asked for.
+#[derive(Clone, Debug)]
+struct Long;
+
+impl ApplicationData for Long {
+    type Request = usize;
+    type Reply = (u64, Vec<u8>);
+
+    fn same_reply(a: &Self::Reply, b: &Self::Reply) -> bool {
+        a == b
+    }
+}
+
+fn count(state: &mut impl CRUDState, len: usize) -> (u64, Vec<u8>) {
+    let count = state.read_with("count", b"", |bytes| bytes.map_or(0, |bytes| u64::from(bytes[0]))) + 1;
+    state.put("count", b"", &[count as u8]);
+    (count, vec![7; len])
+}
+
+impl Application<ShardedState> for Long {
+    type AppData = Long;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::builder().shards(4).build()?)
+    }
+
+    fn unordered_execution(&self, _: &ShardedState, _: usize) -> (u64, Vec<u8>) {
+        (0, Vec::new())
+    }
+
+    fn update(&self, state: &mut ShardedState, len: usize) -> (u64, Vec<u8>) {
+        count(state, len)
+    }
+}
+
+impl ScalableApp<ShardedState> for Long {
+    fn speculatively_execute(&self, state: &mut impl CRUDState, len: usize) -> (u64, Vec<u8>) {
+        count(state, len)
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_is_too_long_is_given_once() {
+    // The count takes a byte, and the length of the bytes three.
+    let longest = MAX_KEPT_REPLY - 4;
+    for kind in ExecutorKind::ALL {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut storage = open(config(dir.path(), kind), Long).expect("a storage");
+        let own = storage.reader.incarnation();
+        let ask = |serial, len: usize| Command {
+            client: 1,
+            serial,
+            operation: postcard::to_allocvec(&len).expect("a request").into(),
+        };
+        let commands = vec![ask(1, longest), ask(2, longest + 1), ask(1, longest), ask(2, longest + 1)];
+        let more = vec![ask(2, longest + 1), ask(2, 1), ask(3, 1)];
+        let entries = [batch(1, own, commands), batch(2, own, more)];
+        let answers = storage.machine.apply(entries).await.expect("applied");
+        let done = |count: u64, len| {
+            Answer::Done(postcard::to_allocvec(&(count, vec![7u8; len])).expect("a reply").into())
+        };
+        let first = [done(1, longest), done(2, longest + 1), done(1, longest), Answer::ReplyNotKept];
+        assert!(answers[0].0 == first, "{kind}");
+        assert!(answers[1].0 == [Answer::ReplyNotKept, Answer::NumberTaken, done(3, 1)], "{kind}");
+    }
 }
 
 #[tokio::test]

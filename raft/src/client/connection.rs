@@ -219,6 +219,8 @@ fn answered(answers: proto::Answers) -> Attempt {
         Kind::Done => Answer::Done(answer.reply),
         Kind::Stale => Answer::Stale,
         Kind::Malformed => Answer::Malformed,
+        Kind::NumberTaken => Answer::NumberTaken,
+        Kind::ReplyNotKept => Answer::ReplyNotKept,
     };
     Attempt::Answers(answers.answers.into_iter().map(answer).collect())
 }

@@ -39,6 +39,8 @@ impl Done {
 struct Queue {
     waiting: Vec<Done>,
     closed: bool,
+    /// The thread is gone, and nothing is synced any more.
+    dead: bool,
 }
 
 struct Shared {
@@ -57,6 +59,27 @@ pub(super) struct Flusher {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the flush thread of the log is gone")
+}
+
+/// Lets go of all who wait when the flush thread ends, be it by a panic.
+struct LastWord<'a>(&'a Shared);
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&gone());
+        }
+        let waiting = {
+            let mut queue = lock(&self.0.queue);
+            queue.dead = true;
+            mem::take(&mut queue.waiting)
+        };
+        waiting.into_iter().for_each(|done| done.tell(Err(gone())));
+    }
 }
 
 impl Flusher {
@@ -80,7 +103,13 @@ impl Flusher {
 
     /// Has everything that was written until now synced, and `done` told.
     pub(super) fn sync(&self, done: Done) {
-        lock(&self.shared.queue).waiting.push(done);
+        let mut queue = lock(&self.shared.queue);
+        if queue.dead {
+            drop(queue);
+            return done.tell(Err(gone()));
+        }
+        queue.waiting.push(done);
+        drop(queue);
         self.shared.wake.notify_one();
     }
 
@@ -88,7 +117,7 @@ impl Flusher {
     pub(super) async fn synced(&self) -> io::Result<()> {
         let (caller, told) = oneshot::channel();
         self.sync(Done::Call(caller));
-        told.await.unwrap_or_else(|_| Err(io::Error::other("the flush thread of the log is gone")))
+        told.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Records the first failure.
@@ -141,6 +170,7 @@ impl Shared {
     }
 
     fn run(&self) {
+        let _last = LastWord(self);
         loop {
             let (waiting, closed) = self.next();
             let synced = self.sync();

@@ -13,6 +13,10 @@
 //! any more. What openraft hands over twice is sorted out here, as raft-log refuses it: entries at or below the purged one are
 //! dropped, and the log is truncated where entries overlap it.
 //!
+//! A record that cannot be read in the last file counts as one that a crash cut short: raft-log cuts the file off there. So bit
+//! rot in the middle of the last file costs what follows it, entries that were acknowledged among it, without an error; in
+//! any other file it is an error. Where that matters, the file system has to check what it reads.
+//!
 //! Openraft purges what its newest snapshot stands for. The log keeps more: all entries above the *oldest* kept snapshot, so
 //! that the node can fall back to it.
 
@@ -172,6 +176,25 @@ impl LogStore {
         ends(&self.log()).purged
     }
 
+    /// True if it holds all entries from the very first on. One that cannot be read is none.
+    pub(crate) fn is_whole(&self) -> bool {
+        let log = self.log();
+        ends(&log).purged.is_none() && matches!(id_at(&log, 0), Ok(Some(_)))
+    }
+
+    /// Begins the log after `state`, unless it leads there: a crash came between a snapshot and the purge that goes with it.
+    pub(crate) fn lead_to(&self, state: LogId) -> io::Result<()> {
+        let leads = {
+            let log = self.log();
+            state.index < after(ends(&log).purged) || id_at(&log, state.index)? == Some(state)
+        };
+        if !leads {
+            self.purge_entries(state)?;
+            self.flusher.sync(Done::Nothing);
+        }
+        Ok(())
+    }
+
     fn log(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
         self.flusher.log()
     }
@@ -221,11 +244,11 @@ impl LogStore {
                         None => {}
                     }
                 }
-            } else if found.is_some() {
-                // A snapshot took the place of entries that were never decided. What follows them was not either.
+            } else {
+                // A snapshot took the place of entries that were never decided, or of all. What else was not decided goes first:
+                // raft-log compares terms before indexes, and would keep a last entry of a higher term at a lower index.
                 cut(log, after(committed))?;
             }
-            // Above the last entry, it takes the place of all.
             log.purge(Place(upto)).map(drop)
         })
     }

@@ -186,6 +186,48 @@ async fn a_snapshot_takes_the_place_of_the_log() -> Outcome {
     Ok(())
 }
 
+/// The last entry is of a higher term than the snapshot, and below it: it was never decided.
+#[tokio::test]
+async fn a_snapshot_of_a_lower_term_takes_the_place_of_the_log() -> Outcome {
+    for (committed, at_start) in
+        [(None, false), (Some(id(3, 70)), false), (None, true), (Some(id(3, 70)), true)]
+    {
+        let dir = folder();
+        let mut log = open(&dir);
+        log.blocking_append([entries(3, 0..75), entries(5, 75..81)].concat()).await?;
+        log.save_committed(committed).await?;
+        if at_start {
+            drop(log);
+            log = open(&dir);
+            log.lead_to(id(3, 100))?;
+        } else {
+            log.purge(id(3, 100)).await?;
+        }
+        let state = log.get_log_state().await?;
+        assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(3, 100)), Some(id(3, 100))));
+        log.blocking_append(entries(6, 101..103)).await?;
+        drop(log);
+        assert_eq!(terms(&mut open(&dir)).await, of_term(6, 101..103));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_log_that_leads_to_the_state_is_left_alone() -> Outcome {
+    let dir = folder();
+    let mut log = open(&dir);
+    log.blocking_append(entries(1, 0..20)).await?;
+    log.lead_to(id(1, 15))?;
+    assert_eq!(terms(&mut log).await, of_term(1, 0..20));
+    log.purge(id(1, 9)).await?;
+    log.lead_to(id(1, 5))?;
+    assert_eq!(terms(&mut log).await, of_term(1, 10..20));
+    // Another entry is in the state's place.
+    log.lead_to(id(2, 15))?;
+    assert_eq!((log.purged(), terms(&mut log).await), (Some(id(2, 15)), vec![]));
+    Ok(())
+}
+
 #[tokio::test]
 async fn old_entries_come_from_the_disk() -> Outcome {
     let dir = folder();
@@ -270,6 +312,20 @@ async fn a_sync_that_fails_is_told_to_all_who_wait_for_it() {
     is_full(log.blocking_append(entries(1, 0..10)).await);
     assert_eq!(writes.load(Ordering::SeqCst), 2, "the sync was tried, and not again");
     is_full(log.blocking_append(entries(1, 10..11)).await);
+}
+
+#[tokio::test]
+async fn a_flush_thread_that_panics_lets_go_of_all_who_wait() {
+    let hook = |_| {
+        let here = std::thread::current();
+        if here.name() == Some("raft-log-flush") { panic!("asked to") } else { Ok(()) }
+    };
+    let dir = folder();
+    let mut log = open_with(&dir, Disk::failing(hook));
+    log.blocking_append(entries(1, 0..10)).await.expect_err("never synced");
+    log.close().await.expect_err("nobody syncs");
+    log.blocking_append(entries(1, 10..11)).await.expect_err("nothing is taken any more");
+    assert!(log.failure().is_some_and(|what| what.contains("flush thread")));
 }
 
 #[tokio::test]

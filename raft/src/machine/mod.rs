@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A batch that this run of the process proposed is queued as an update, and `apply` waits for its replies, since clients
-//! wait for them. All others only change the state: they are queued as what the node missed, and executed behind `apply`'s
+//! wait for them; a learner's executor answers nobody, so a learner that was promoted and leads fails here instead. All others only change the state: they are queued as what the node missed, and executed behind `apply`'s
 //! back. All entries of one call are queued before the first is waited for. Entries without a batch get an empty answer, and
 //! every entry gets exactly one.
 //!
@@ -121,6 +121,12 @@ impl<A: Service> Machine<A> {
         if sequence(id.index) <= reached(self.applied) {
             return Err(failed(format!("the entry was applied before: the state is at {:?}", self.applied)));
         }
+        let own = batch.proposer == self.incarnation;
+        if own && !self.executor.answers() {
+            let what =
+                "this node leads, but it was set up as a learner, which answers nobody: set it up as a voter";
+            return Err(failed(what.to_owned()));
+        }
         let count = batch.commands.len();
         let mut updates = UpdateBatch::with_capacity(sequence(id.index), count);
         for (position, command) in batch.commands.iter().enumerate() {
@@ -128,7 +134,7 @@ impl<A: Service> Machine<A> {
             let operation = Operation::command(command, last_of);
             updates.add(NodeId(0), SeqNo(id.index), SeqNo(position as u64), operation);
         }
-        let waiting = if batch.proposer == self.incarnation && self.executor.answers() {
+        let waiting = if own {
             let waiting = self.executor.replies().expect_ordered(id.index, count);
             self.executor.update(updates).await.map_err(failed)?;
             Some(waiting)

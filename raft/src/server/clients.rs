@@ -296,6 +296,12 @@ fn to_proto(answers: Vec<types::Answer>) -> proto::Answers {
         types::Answer::Malformed => {
             proto::Answer { kind: Kind::Malformed.into(), ..proto::Answer::default() }
         }
+        types::Answer::NumberTaken => {
+            proto::Answer { kind: Kind::NumberTaken.into(), ..proto::Answer::default() }
+        }
+        types::Answer::ReplyNotKept => {
+            proto::Answer { kind: Kind::ReplyNotKept.into(), ..proto::Answer::default() }
+        }
     };
     proto::Answers { answers: answers.into_iter().map(answer).collect() }
 }

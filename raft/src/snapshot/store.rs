@@ -207,10 +207,11 @@ impl SnapshotStore {
                 let mut gone: Vec<_> = state.kept.extract_if(.., |kept| same(kept)).collect();
                 state.kept.push(Arc::clone(&whole));
                 state.kept.sort_unstable_by_key(|whole| order(whole));
-                // The oldest go, but not this one: it may be about to be installed over newer ones that never were.
+                // The oldest go, but neither this one, as it may be about to be installed over newer ones that never were, nor
+                // one that is newer: it may be installed, and this one a late comer.
                 let surplus = state.kept.len().saturating_sub(self.inner.keep);
-                let others = state.kept.extract_if(.., |kept| !Arc::ptr_eq(kept, &whole));
-                gone.extend(others.take(surplus));
+                let older = state.kept.extract_if(.., |kept| order(kept) < order(&whole));
+                gone.extend(older.take(surplus));
                 let refused = std::mem::take(&mut state.refused);
                 gone.iter().map(|whole| whole.number).chain(refused).collect::<Vec<_>>()
             })

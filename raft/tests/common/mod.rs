@@ -187,6 +187,7 @@ impl Random {
 pub fn log_with_conflicts(seed: u64, first: u64, batches: u64, proposer: u64) -> Vec<Entry> {
     let mut random = Random(seed);
     let mut serials = [seed * 1_000_000; 4];
+    let mut sent: [Option<Request>; 4] = Default::default();
     (first..first + batches)
         .map(|index| match random.below(12) {
             0 => blank(index),
@@ -202,9 +203,17 @@ pub fn log_with_conflicts(seed: u64, first: u64, batches: u64, proposer: u64) ->
                         3 => Request::Get(key),
                         _ => Request::Add(key, random.below(100)),
                     };
-                    let serial = &mut serials[client as usize];
-                    // Now and then the last number again.
-                    *serial += u64::from(random.below(8) > 0);
+                    let (serial, sent) = (&mut serials[client as usize], &mut sent[client as usize]);
+                    // Now and then the last number again, for the same request or for another one.
+                    let request = match (random.below(16), sent.take()) {
+                        (0, Some(last)) => last,
+                        (0 | 1, _) => request,
+                        _ => {
+                            *serial += 1;
+                            request
+                        }
+                    };
+                    *sent = Some(request.clone());
                     let mut command = command(client, *serial, &request);
                     if random.below(30) == 0 {
                         command.operation = Bytes::from_static(b"\xff\xff\xff");

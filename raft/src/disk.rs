@@ -16,6 +16,8 @@ pub enum DiskWrite {
     Segment,
     /// The manifest that makes a snapshot valid.
     Manifest,
+    /// Whose directory it is; written once.
+    Identity,
 }
 
 /// Asked before each write.

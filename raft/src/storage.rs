@@ -3,20 +3,23 @@
 //! ```text
 //! data/log/          raft-log's files; whoever holds its lock owns the directory
 //! data/snapshots/    see `snapshot`
+//! data/identity      whose directory it is
 //! ```
 //!
 //! Opening loads the newest snapshot that can be read whole, and openraft applies the log from there. A damaged one is
-//! refused, and the next older one taken: the log is kept that long. Nothing is made up where both are missing: a node that
-//! has lost what it acknowledged must not go on as if it had not.
+//! refused, and the next older one taken: the log is kept that long. If none is left, a log that was never purged makes up for
+//! them all. Nothing is made up where both are missing: a node that has lost what it acknowledged must not go on as if it had
+//! not.
 
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use atlas_smr_execution::executor::ExecutorConfig;
 
-use crate::disk::{Disk, create_folder};
+use crate::disk::{Disk, DiskWrite, create_folder};
 use crate::log::{HoldBack, LogStore};
 use crate::machine::{Executor, ExecutorKind, Load, Machine, Reader, StartError};
 use crate::session::Service;
@@ -26,12 +29,51 @@ use crate::types::LogId;
 /// Entries that wait for the executor at most.
 const QUEUE: usize = 1024;
 
+/// The file that says whose directory it is.
+const IDENTITY: &str = "identity";
+
+/// Whose data directory it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's number.
+    pub node: u64,
+}
+
+impl Identity {
+    /// What the file says.
+    fn text(&self) -> String {
+        format!("node {} of cluster {:?}\n", self.node, self.cluster)
+    }
+
+    /// Makes `dir` this node's, unless it is another one's.
+    fn claim(&self, dir: &Path, disk: &Disk) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Identity { dir: dir.to_owned(), source };
+        let own = self.text();
+        match fs::read(dir.join(IDENTITY)) {
+            Ok(found) if found == own.as_bytes() => Ok(()),
+            Ok(found) => Err(OpenError::Foreign {
+                dir: dir.to_owned(),
+                found: String::from_utf8_lossy(&found).trim_end().to_owned(),
+                own: own.trim_end().to_owned(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk.write_whole(DiskWrite::Identity, dir, IDENTITY, own.as_bytes()).map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
 /// How a node stores and executes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StorageConfig {
     /// The data directory; made if it is not there.
     pub dir: PathBuf,
+    /// Whose directory it has to be; `None` does not ask. One that says nothing becomes this node's.
+    pub identity: Option<Identity>,
     /// Which executor runs the application.
     pub executor: ExecutorKind,
     /// The executor's settings; `initial_seq` is set from the snapshot.
@@ -56,6 +98,7 @@ impl StorageConfig {
         executor_config.executing_buffer = QUEUE;
         StorageConfig {
             dir: dir.into(),
+            identity: None,
             executor,
             executor_config,
             learner: false,
@@ -104,6 +147,24 @@ pub enum OpenError {
     #[error("the log in {dir}: {source}")]
     Log {
         /// Its folder.
+        dir: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The directory is another node's.
+    #[error("{dir} is the data of {found}, and not of {own}", dir = dir.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asks for it.
+        own: String,
+    },
+    /// Whose directory it is cannot be read or written.
+    #[error("the identity in {dir}: {source}", dir = dir.display())]
+    Identity {
+        /// The directory.
         dir: PathBuf,
         /// The reason.
         source: io::Error,
@@ -162,9 +223,11 @@ fn incarnation() -> u64 {
     hasher.finish().max(1)
 }
 
-/// The newest snapshot that can be read whole, and its state.
+/// The newest snapshot that can be read whole, and its state. Without one the initial state has to do: if there never was a
+/// snapshot, or if the log holds all entries from the first on.
 fn load<A: Service>(
     snapshots: &SnapshotStore,
+    log: &LogStore,
     mut reasons: Vec<String>,
 ) -> Result<(Load, Option<Snapshot>), OpenError> {
     while let Some(snapshot) = snapshots.newest() {
@@ -179,7 +242,7 @@ fn load<A: Service>(
             Err(error) => return Err(OpenError::Executor { what: error.to_string() }),
         }
     }
-    if reasons.is_empty() {
+    if reasons.is_empty() || log.is_whole() {
         let load = Load::initial::<A>().map_err(|error| OpenError::Executor { what: error.to_string() })?;
         return Ok((load, None));
     }
@@ -200,6 +263,9 @@ pub fn open<A: Service>(config: StorageConfig, app: A) -> Result<Storage<A>, Ope
             LogStore::open(&dir, config.log_cache_bytes, config.log_chunk_bytes, disk, hold.clone())
         })
         .map_err(|source| OpenError::Log { dir, source })?;
+    if let Some(identity) = &config.identity {
+        identity.claim(&config.dir, &config.disk)?;
+    }
     let dir = config.dir.join("snapshots");
     let (snapshots, refused) = SnapshotStore::open(&dir, config.disk, config.snapshots_kept, hold)
         .map_err(|source| OpenError::Snapshots { dir, source })?;
@@ -208,7 +274,7 @@ pub fn open<A: Service>(config: StorageConfig, app: A) -> Result<Storage<A>, Ope
     for reason in &refused {
         tracing::error!(reason, "snapshot refused");
     }
-    let (state, snapshot) = load::<A>(&snapshots, refused)?;
+    let (state, snapshot) = load::<A>(&snapshots, &log, refused)?;
     let meta = snapshot.as_ref().map(|snapshot| snapshot.meta().clone()).unwrap_or_default();
     if let Some(purged) = log.purged().filter(|&purged| beyond(purged, meta.last_log_id)) {
         return Err(OpenError::Gap { purged: purged.index, state: meta.last_log_id.map(|id| id.index) });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use atlas_smr_raft::disk::{Disk, DiskWrite};
 use atlas_smr_raft::machine::ExecutorKind;
 use atlas_smr_raft::snapshot::Snapshot;
-use atlas_smr_raft::storage::{OpenError, Storage, open};
+use atlas_smr_raft::storage::{Identity, OpenError, Storage, open};
 use atlas_smr_raft::types::{Answers, Entry};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{RaftLogReader, RaftSnapshotBuilder, StorageHelper};
@@ -217,6 +217,49 @@ async fn nothing_is_made_up_when_all_snapshots_are_damaged() {
     fs::remove_dir_all(dir.path().join("snapshots")).expect("removed");
     let error = open().expect_err("the log begins later");
     assert!(matches!(error, OpenError::Gap { purged: 49, state: None }), "{error}");
+}
+
+#[tokio::test]
+async fn a_whole_log_makes_up_for_a_damaged_snapshot() {
+    for ending in [".manifest", ".segment"] {
+        let dir = folder();
+        let kind = ExecutorKind::MultiDivisible;
+        let mut before = storage(dir.path(), kind);
+        append(&mut before, &log_with_conflicts(1, 0, 50, 0)).await;
+        snapshot(&mut before).await;
+        append(&mut before, &log_with_conflicts(2, 50, 10, 0)).await;
+        let end = digest(&before).await;
+        drop(before);
+        damage(&files(dir.path(), ending)[0]);
+        let mut after = storage(dir.path(), kind);
+        assert_eq!(after.machine.applied_state().await.expect("a state").0, None, "{ending}");
+        reapply(&mut after).await;
+        assert_eq!(digest(&after).await, end, "{ending}");
+        drop(after);
+        // Not if the log is lost too.
+        fs::remove_dir_all(dir.path().join("log")).expect("removed");
+        let error = open(config(dir.path(), kind), Numbers).expect_err("nothing is left");
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_belongs_to_one_node() {
+    let dir = folder();
+    let open_as = |cluster: &str, node| {
+        let mut config = config(dir.path(), ExecutorKind::default());
+        config.identity = Some(Identity { cluster: cluster.to_owned(), node });
+        open(config, Numbers)
+    };
+    drop(storage(dir.path(), ExecutorKind::default()));
+    drop(open_as("one", 1).expect("nobody's until now"));
+    drop(open_as("one", 1).expect("its own"));
+    for (cluster, node) in [("one", 2), ("two", 1)] {
+        let error = open_as(cluster, node).expect_err("another one's");
+        assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains("node 1 of cluster \"one\""), "{error}");
+    }
+    drop(open_as("one", 1).expect("still its own"));
 }
 
 #[tokio::test]

@@ -13,6 +13,10 @@
 //! any more. What openraft hands over twice is sorted out here, as raft-log refuses it: entries at or below the purged one are
 //! dropped, and the log is truncated where entries overlap it.
 //!
+//! A record that cannot be read in the last file counts as one that a crash cut short: raft-log cuts the file off there. So bit
+//! rot in the middle of the last file costs what follows it, entries that were acknowledged among it, without an error; in
+//! any other file it is an error. Where that matters, the file system has to check what it reads.
+//!
 //! Openraft purges what its newest snapshot stands for. The log keeps more: all entries above the *oldest* kept snapshot, so
 //! that the node can fall back to it.
 
@@ -170,6 +174,12 @@ impl LogStore {
     /// The last purged place and the last place.
     pub(crate) fn purged(&self) -> Option<LogId> {
         ends(&self.log()).purged
+    }
+
+    /// True if it holds all entries from the very first on. One that cannot be read is none.
+    pub(crate) fn is_whole(&self) -> bool {
+        let log = self.log();
+        ends(&log).purged.is_none() && matches!(id_at(&log, 0), Ok(Some(_)))
     }
 
     /// Begins the log after `state`, unless it leads there: a crash came between a snapshot and the purge that goes with it.

@@ -21,7 +21,7 @@ pub use crate::server::TransferCounts;
 use crate::server::{Stage, Transfers};
 use crate::session::Service;
 use crate::snapshot::SnapshotStore;
-use crate::storage::{OpenError, Storage, StorageConfig, open};
+use crate::storage::{Identity, OpenError, Storage, StorageConfig, open};
 use crate::tls::{TlsError, TlsFiles};
 use crate::types::Raft;
 
@@ -133,6 +133,7 @@ impl<A: Service> Node<A> {
         let tls = (read(&config.tls.peers)?, read(&config.tls.clients)?);
         let sockets = Sockets::bind(&config).await?;
         storage.dir.clone_from(&config.data_dir);
+        storage.identity = Some(Identity { cluster: config.cluster.clone(), node: config.id });
         storage.executor = config.executor.kind;
         storage.executor_config = config.executor.executor_config();
         storage.learner = config.own().is_some_and(|own| own.learner);

@@ -8,8 +8,8 @@
 //!
 //! Opening loads the newest snapshot that can be read whole, and openraft applies the log from there. A damaged one is
 //! refused, and the next older one taken: the log is kept that long. If none is left, a log that was never purged makes up for
-//! them all. Nothing is made up where both are missing: a node that
-//! has lost what it acknowledged must not go on as if it had not.
+//! them all. Nothing is made up where both are missing: a node that has lost what it acknowledged must not go on as if it had
+//! not.
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -105,7 +105,7 @@ async fn a_follower_far_behind_gets_a_snapshot_and_only_what_it_lacks() {
     cluster.nodes[follower].take().expect("it runs").shutdown().await.expect("an orderly end");
     // The same operation again and again, as from a client that gets no answers: entries, but no more changes.
     for _ in 0..60 {
-        let again = ClientConfig { client: Some(7), ..cluster.client_config() };
+        let again = ClientConfig { client: Some(7), first_serial: Some(1), ..cluster.client_config() };
         let again = Client::new(again).expect("valid");
         let answers = again.execute(vec![add("key-0", 1)]).await.expect("executed");
         assert_eq!(reply(&answers[0]), Some(1), "executed once, and answered alike each time");
@@ -159,6 +159,17 @@ async fn reads_are_linearizable_unless_asked_otherwise() {
         (reply(&answers[0]) == Some(30)).then_some(())
     })
     .await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_up_its_number_again_has_its_operations_executed() {
+    let cluster = Cluster::start(1, |_| {}).await;
+    for expected in 1..=3 {
+        let config = ClientConfig { client: Some(7), ..cluster.client_config() };
+        let answers = Client::new(config).expect("valid").execute(vec![add("a", 1)]).await.expect("executed");
+        assert_eq!(reply(&answers[0]), Some(expected), "another operation, not the first one again");
+    }
     cluster.shutdown().await;
 }
 

@@ -41,6 +41,10 @@ pub struct ClientConfig {
     pub attempt_timeout_ms: u64,
     /// The client's number, which no other client may use; by default a random one.
     pub client: Option<u64>,
+    /// The number of the client's first operation, at least 1 and above all that the client has used before. By default 1 for
+    /// a random `client`; for one that is given the clock, in microseconds since 1970: the replicas answer what comes after a
+    /// clock that went back as they answered these numbers first, or as stale.
+    pub first_serial: Option<u64>,
     /// Requests of a pipeline that are on their way at once, at most.
     pub pipeline_depth: usize,
 }
@@ -53,6 +57,7 @@ impl Default for ClientConfig {
             timeout_ms: 10_000,
             attempt_timeout_ms: 2_000,
             client: None,
+            first_serial: None,
             pipeline_depth: 16,
         }
     }
@@ -134,16 +139,18 @@ impl Client {
             ("timeout_ms", config.timeout_ms),
             ("attempt_timeout_ms", config.attempt_timeout_ms),
             ("pipeline_depth", config.pipeline_depth as u64),
+            ("first_serial", config.first_serial.unwrap_or(1)),
         ];
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(ClientError::Zero(name));
         }
+        let first = config.first_serial.unwrap_or_else(|| config.client.map_or(1, |_| clock()));
         let tls = config.tls.as_ref().map(TlsFiles::read).transpose()?;
         Ok(Client {
             shared: Arc::new(Shared {
                 id: config.client.unwrap_or_else(random),
                 nodes: Nodes::new(config.addresses, tls)?,
-                serials: Serials::default(),
+                serials: Serials::starting_at(first),
                 timeout: Duration::from_millis(config.timeout_ms),
                 attempt_timeout: Duration::from_millis(config.attempt_timeout_ms),
                 pipeline_depth: config.pipeline_depth,
@@ -304,6 +311,13 @@ impl Tries {
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+/// Microseconds since 1970; what a client that takes up its number again begins with, as nobody has that many operations in
+/// as many microseconds.
+fn clock() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2).max(1)
 }
 
 /// A number that nobody else has, in all likelihood: the standard library's hashers are seeded by the operating system.

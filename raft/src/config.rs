@@ -94,6 +94,8 @@ pub struct ExecutorSettings {
     pub pin: bool,
     /// How long idle threads spin before they sleep, in microseconds.
     pub spin_us: u64,
+    /// Entries and reads that wait for the executor, at most. Each place may hold a whole entry.
+    pub queue: usize,
     /// Run every n-th batch twice and compare; see [`ExecutorConfig::check_every`].
     pub check_every: Option<u32>,
 }
@@ -105,6 +107,7 @@ impl Default for ExecutorSettings {
             threads: None,
             pin: false,
             spin_us: 20,
+            queue: 64,
             check_every: None,
         }
     }
@@ -114,11 +117,17 @@ impl ExecutorSettings {
     /// The engine's settings.
     pub fn executor_config(&self) -> ExecutorConfig {
         let mut config = ExecutorConfig::default();
+        self.apply(&mut config);
+        config
+    }
+
+    /// Sets what these settings have, and leaves the rest of `config` as it is.
+    pub(crate) fn apply(&self, config: &mut ExecutorConfig) {
         config.threads = self.threads;
         config.pin = self.pin;
         config.spin = Duration::from_micros(self.spin_us);
+        config.executing_buffer = self.queue;
         config.check_every = self.check_every;
-        config
     }
 }
 
@@ -445,6 +454,18 @@ mod tests {
         );
         assert_eq!(wrong(|c| c.batch.in_flight = 0), "`batch`: `in_flight` must be at least 1");
         assert_eq!(wrong(|c| c.executor.threads = Some(0)), "`executor`: `threads` must be at least 1");
+    }
+
+    #[test]
+    fn the_executor_gets_these_settings_and_keeps_its_others() {
+        let settings = ExecutorSettings { queue: 3, threads: Some(5), ..ExecutorSettings::default() };
+        let mut config = ExecutorConfig::default();
+        (config.reply_buffer, config.initial_seq) = (7, None);
+        settings.apply(&mut config);
+        assert_eq!((config.executing_buffer, config.threads, config.reply_buffer), (3, Some(5), 7));
+        let default = ExecutorSettings::default().executor_config();
+        assert_eq!(default.executing_buffer, 64, "each place may hold an entry of 1 MiB");
+        assert!(wrong(|c| c.executor.queue = 0).contains("must be at least 1"));
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl<A: Service> Node<A> {
         let sockets = Sockets::bind(&config).await?;
         storage.dir.clone_from(&config.data_dir);
         storage.executor = config.executor.kind;
-        storage.executor_config = config.executor.executor_config();
+        config.executor.apply(&mut storage.executor_config);
         storage.learner = config.own().is_some_and(|own| own.learner);
         storage.snapshots_kept = config.raft.snapshots_kept;
         let opened = tokio::task::spawn_blocking(move || open(storage, app)).await;

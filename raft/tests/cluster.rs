@@ -11,7 +11,7 @@ use atlas_smr_raft::storage::StorageConfig;
 use atlas_smr_raft::types::Answer;
 use nodes::{Cluster, add, addresses, eventually, get, reply};
 
-use common::{Numbers, Request};
+use common::{Fragile, Numbers, Request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_reaches_all_nodes() {
@@ -285,6 +285,59 @@ async fn a_disk_that_fails_stops_the_node_and_it_says_why() {
     let (outcome, failure) = tokio::join!(client.execute(vec![add("a", 1)]), node.failed());
     assert!(matches!(outcome, Err(ClientError::Unknown(_))), "{outcome:?}");
     assert!(matches!(&failure, NodeError::Failed(cause) if cause.contains("says the test")), "{failure}");
+    node.abort().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_stored_stops_the_node_and_it_says_why() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.raft.snapshot_every = 10;
+        config.raft.entries_kept = 0;
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    cluster.abort(follower).await;
+    let client = cluster.client();
+    for key in 0..40 {
+        client.execute(vec![add(&format!("key-{key}"), key)]).await.expect("executed");
+    }
+    let leader = cluster.leader().await;
+    let metrics = cluster.node(leader).raft().metrics();
+    eventually("a purge", async || metrics.borrow().purged.is_some_and(|id| id.index > 20).then_some(()))
+        .await;
+    // It has lost its disk, and the next one fails too.
+    let mut config = cluster.configs[follower].clone();
+    config.data_dir = config.data_dir.with_file_name("empty");
+    config.bootstrap = false;
+    let mut storage = StorageConfig::new(&config.data_dir, config.executor.kind);
+    storage.disk = Disk::failing(|write| match write {
+        DiskWrite::Segment => Err(std::io::Error::other("no space left, says the test")),
+        _ => Ok(()),
+    });
+    let node = Node::start_with(config, storage, Numbers).await.expect("it starts");
+    let failure = tokio::time::timeout(nodes::PATIENCE, node.failed()).await.expect("it stops");
+    let NodeError::Failed(cause) = &failure else { panic!("{failure}") };
+    assert!(cause.contains("snapshot from another node") && cause.contains("says the test"), "{cause}");
+    node.abort().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_whose_application_panics_stops_and_says_why() {
+    let mut cluster = Cluster::start(3, |config| config.listen.http = "127.0.0.1:0".parse().ok()).await;
+    let client = cluster.client();
+    client.execute(vec![add("a", 1)]).await.expect("executed");
+    let follower = (cluster.leader().await + 1) % 3;
+    cluster.abort(follower).await;
+    let node = Node::start(cluster.configs[follower].clone(), Fragile).await.expect("it starts");
+    client.execute(vec![add("a", 1)]).await.expect("executed by the others");
+    // Nobody asks it for anything, and nothing else is ordered.
+    let failure = tokio::time::timeout(nodes::PATIENCE, node.failed()).await.expect("it stops");
+    assert!(matches!(&failure, NodeError::Failed(cause) if cause.contains("asked to")), "{failure}");
+    let health = nodes::page(node.addresses().http.expect("it listens"), "/health").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("asked to"), "{health}");
     node.abort().await;
     cluster.shutdown().await;
 }

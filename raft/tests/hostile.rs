@@ -183,14 +183,7 @@ async fn metrics_and_health_are_served() {
     let cluster = Cluster::start(1, |config| config.listen.http = "127.0.0.1:0".parse().ok()).await;
     cluster.client().execute(vec![add("a", 1); 5]).await.expect("executed");
     let http = cluster.node(0).addresses().http.expect("it listens");
-    let page = async |path: &str| {
-        let mut stream = TcpStream::connect(http).await.expect("a listener");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await.expect("text");
-        page
-    };
+    let page = async |path: &str| nodes::page(http, path).await;
     let health = page("/health").await;
     assert!(health.starts_with("HTTP/1.1 200") && health.contains("node 1 leads"), "{health}");
     assert!(page("/nothing").await.starts_with("HTTP/1.1 404"));

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
+use super::causes::Causes;
 use super::{Addresses, StartError};
 use crate::batcher::{Batcher, Propose, ProposeError};
 use crate::config::NodeConfig;
@@ -82,6 +83,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 
 /// What the listeners are made of.
 pub(super) struct Parts<'a, A: Service> {
+    pub(super) causes: &'a Causes,
     pub(super) config: &'a NodeConfig,
     pub(super) raft: &'a Raft,
     pub(super) reader: &'a Reader<A>,
@@ -120,6 +122,7 @@ impl<A: Service> Parts<'_, A> {
             let state = HttpState {
                 id: self.config.id,
                 raft: self.raft.clone(),
+                causes: self.causes.clone(),
                 metrics: self.reader.metrics(),
                 batcher: self.batcher.clone(),
                 transfers: self.transfers.clone(),
@@ -136,6 +139,7 @@ impl<A: Service> Parts<'_, A> {
             raft: self.raft.clone(),
             snapshots: self.snapshots.clone(),
             snapshot_limit: Duration::from_millis(self.config.raft.snapshot_timeout_ms),
+            reports: self.causes.reports(),
             receiving: Arc::new(Mutex::new(())),
             transfers: self.transfers.clone(),
         }

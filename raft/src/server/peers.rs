@@ -13,11 +13,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::network::{decode, encode};
+use crate::node::Reports;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::snapshot_piece::Piece;
 use crate::proto::peer::snapshot_reply::Reply;
 use crate::proto::peer::{Envelope, Message, PartList, SnapshotOffer, SnapshotPiece, SnapshotReply};
-use crate::snapshot::{Incoming, Snapshot, SnapshotStore};
+use crate::snapshot::{Incoming, Snapshot, SnapshotError, SnapshotStore};
 use crate::types::{Raft, TypeConfig, Vote};
 
 /// A part must not be larger.
@@ -32,6 +33,8 @@ pub(crate) struct PeerService {
     pub(crate) snapshots: SnapshotStore,
     /// How long a snapshot may take.
     pub(crate) snapshot_limit: Duration,
+    /// Where a disk that fails is reported.
+    pub(crate) reports: Reports,
     /// One snapshot comes in at a time.
     pub(crate) receiving: Arc<Mutex<()>>,
     pub(crate) transfers: Arc<Transfers>,
@@ -157,7 +160,7 @@ impl PeerService {
         replies: &Replies,
     ) -> Result<Snapshot, Status> {
         let store = self.snapshots.clone();
-        let mut incoming = blocking(move || store.receive(&offer.manifest)).await?;
+        let mut incoming = self.blocking(move || store.receive(&offer.manifest)).await?;
         let missing: Result<Vec<Bytes>, Status> = incoming.missing().iter().map(encode).collect();
         let missing = missing?;
         let received = missing.len();
@@ -172,20 +175,37 @@ impl PeerService {
                     part.extend_from_slice(&piece.content);
                     if piece.last {
                         let whole = std::mem::take(&mut part);
-                        incoming = blocking(move || {
-                            incoming.add(&whole)?;
-                            Ok::<Incoming, crate::snapshot::SnapshotError>(incoming)
-                        })
-                        .await?;
+                        incoming = self
+                            .blocking(move || {
+                                incoming.add(&whole)?;
+                                Ok::<Incoming, SnapshotError>(incoming)
+                            })
+                            .await?;
                     }
                 }
                 Piece::End(_) => {
-                    let snapshot = blocking(move || incoming.finish()).await?;
+                    let snapshot = self.blocking(move || incoming.finish()).await?;
                     self.transfers.count(snapshot.parts().len(), received);
                     return Ok(snapshot);
                 }
                 Piece::Offer(_) => return Err(Status::invalid_argument("a second offer")),
             }
+        }
+    }
+
+    /// Off the tokio workers: the disk may take its time. If it fails, the node cannot go on.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, Status> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Err(SnapshotError::Io(error))) => {
+                let cause = format!("a snapshot from another node cannot be stored: {error}");
+                self.reports.report(cause.clone());
+                Err(Status::unavailable(cause))
+            }
+            Ok(outcome) => outcome.map_err(|error| Status::failed_precondition(error.to_string())),
+            Err(stopped) => Err(Status::internal(stopped.to_string())),
         }
     }
 }
@@ -198,14 +218,4 @@ async fn next(pieces: &mut Streaming<SnapshotPiece>) -> Result<Piece, Status> {
 async fn send(replies: &Replies, reply: Reply) -> Result<(), Status> {
     let sent = replies.send(Ok(SnapshotReply { reply: Some(reply) })).await;
     sent.map_err(|_| Status::cancelled("the sender has gone"))
-}
-
-/// Off the tokio workers: the disk may take its time.
-async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, Status> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome.map_err(|error| Status::failed_precondition(error.to_string())),
-        Err(stopped) => Err(Status::internal(stopped.to_string())),
-    }
 }

@@ -101,6 +101,8 @@ async fn a_follower_far_behind_gets_a_snapshot_and_only_what_it_lacks() {
     }
     let leader = cluster.leader().await;
     let follower = (leader + 1) % 3;
+    // It must not lag: what it lacks now would travel too.
+    cluster.assert_equal().await;
     // In order, so that it has a snapshot of nearly all parts.
     cluster.nodes[follower].take().expect("it runs").shutdown().await.expect("an orderly end");
     // The same operation again and again, as from a client that gets no answers: entries, but no more changes.

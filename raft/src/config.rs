@@ -139,6 +139,8 @@ pub struct Limits {
     pub default_timeout_ms: u32,
     /// How long a request may take at most, in milliseconds.
     pub max_timeout_ms: u32,
+    /// Bytes of the answers to one read, at most; a read with more is refused.
+    pub max_answer_bytes: usize,
     /// Bytes of one message between nodes, at most.
     pub peer_message_bytes: usize,
     /// Requests of one pipeline that are on their way at once, at most.
@@ -154,6 +156,7 @@ impl Default for Limits {
         Limits {
             default_timeout_ms: 5_000,
             max_timeout_ms: 60_000,
+            max_answer_bytes: 16 << 20,
             peer_message_bytes: 64 << 20,
             pipeline_depth: 64,
             calls_per_connection: 256,
@@ -281,10 +284,16 @@ impl NodeConfig {
     ///
     /// The first that cannot work.
     pub fn validate(&self) -> Result<(), NodeConfigError> {
+        if self.id == 0 {
+            return Err(NodeConfigError::Zero("id"));
+        }
         if self.data_dir.as_os_str().is_empty() {
             return Err(NodeConfigError::Missing("data_dir"));
         }
         self.validate_members()?;
+        if self.cluster.is_empty() {
+            return Err(NodeConfigError::Missing("cluster"));
+        }
         let listen = &self.listen;
         let listeners = [
             ("peers", Some(self.peer_listener()?), self.tls.peers.is_some()),
@@ -333,6 +342,7 @@ impl NodeConfig {
             ("raft.entries_per_message", raft.entries_per_message),
             ("raft.snapshot_timeout_ms", raft.snapshot_timeout_ms),
             ("limits.default_timeout_ms", limits.default_timeout_ms.into()),
+            ("limits.max_answer_bytes", limits.max_answer_bytes as u64),
             ("limits.pipeline_depth", limits.pipeline_depth as u64),
             ("limits.calls_per_connection", limits.calls_per_connection.into()),
             ("limits.connections", limits.connections as u64),
@@ -411,6 +421,7 @@ mod tests {
         };
         NodeConfig {
             id: 1,
+            cluster: "test".to_owned(),
             data_dir: "data".into(),
             bootstrap: true,
             members: (1..=3).map(member).collect(),
@@ -435,6 +446,8 @@ mod tests {
     #[test]
     fn what_cannot_work_is_named() {
         assert_eq!(wrong(|c| c.data_dir = PathBuf::new()), "`data_dir` is missing");
+        assert_eq!(wrong(|c| c.id = 0), "`id` must be at least 1");
+        assert_eq!(wrong(|c| c.cluster.clear()), "`cluster` is missing");
         assert_eq!(wrong(|c| c.members[1].id = 1), "`members` has 1 twice");
         assert!(wrong(|c| c.id = 9).contains("(9) as a voter"));
         assert!(wrong(|c| c.members[0].learner = true).contains("(1) as a voter"));

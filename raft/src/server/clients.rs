@@ -187,7 +187,12 @@ impl<A: Service> Shared<A> {
             .map_err(|error: ReadError| failure(Kind::Unavailable, error.to_string()))
         };
         let late = |_| failure(Kind::Unknown, "the deadline passed".to_owned());
-        timeout_at(deadline, read).await.map_err(late)?
+        let answers = timeout_at(deadline, read).await.map_err(late)??;
+        let (bytes, most) = (answers.iter().map(reply_bytes).sum::<usize>(), self.limits.max_answer_bytes);
+        if bytes > most {
+            return Err(failure(Kind::TooLarge, format!("answers of {bytes} bytes; at most {most}")));
+        }
+        Ok(answers)
     }
 
     fn deadline(&self, timeout_ms: u32) -> Instant {
@@ -273,6 +278,14 @@ impl<A: Service> Shared<A> {
             }),
             nodes: nodes.collect(),
         }
+    }
+}
+
+/// Bytes of an answer's reply.
+fn reply_bytes(answer: &types::Answer) -> usize {
+    match answer {
+        types::Answer::Done(reply) => reply.len(),
+        _ => 0,
     }
 }
 

@@ -91,6 +91,20 @@ impl PeerService {
     }
 }
 
+/// True if the entries follow each other and what is said to precede them; consensus relies on it.
+fn in_sequence(request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    let mut previous = request.prev_log_id;
+    request.entries.iter().all(|entry| {
+        let id = entry.log_id;
+        let follows = match previous {
+            None => id.index == 0,
+            Some(before) => before.index.checked_add(1) == Some(id.index) && before.leader_id <= id.leader_id,
+        };
+        previous = Some(id);
+        follows
+    })
+}
+
 fn answer<T: serde::Serialize, E: std::fmt::Display>(
     outcome: Result<T, E>,
 ) -> Result<Response<Message>, Status> {
@@ -104,6 +118,9 @@ impl Peer for PeerService {
         let message = request.into_inner();
         self.meant(message.envelope.as_ref())?;
         let request: AppendEntriesRequest<TypeConfig> = decode(&message.payload)?;
+        if !in_sequence(&request) {
+            return Err(Status::invalid_argument("entries that do not follow each other"));
+        }
         answer(self.raft.append_entries(request).await)
     }
 
@@ -218,4 +235,32 @@ async fn next(pieces: &mut Streaming<SnapshotPiece>) -> Result<Piece, Status> {
 async fn send(replies: &Replies, reply: Reply) -> Result<(), Status> {
     let sent = replies.send(Ok(SnapshotReply { reply: Some(reply) })).await;
     sent.map_err(|_| Status::cancelled("the sender has gone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, EntryPayload, LogId};
+
+    use super::*;
+    use crate::types::Entry;
+
+    #[test]
+    fn entries_follow_each_other_and_what_precedes_them() {
+        let id = |(term, index)| LogId::new(CommittedLeaderId::new(term, 1), index);
+        let fits = |before: Option<(u64, u64)>, entries: &[(u64, u64)]| {
+            let entry = |&at: &(u64, u64)| Entry { log_id: id(at), payload: EntryPayload::Blank };
+            in_sequence(&AppendEntriesRequest {
+                vote: Vote::new(9, 1),
+                prev_log_id: before.map(id),
+                entries: entries.iter().map(entry).collect(),
+                leader_commit: None,
+            })
+        };
+        assert!(fits(None, &[]) && fits(None, &[(0, 0), (1, 1)]) && fits(Some((1, 4)), &[(1, 5), (2, 6)]));
+        assert!(!fits(None, &[(1, 1)]), "no beginning");
+        assert!(!fits(Some((1, 4)), &[(1, 6)]) && !fits(Some((1, 4)), &[(1, 5), (1, 7)]), "a gap");
+        assert!(!fits(Some((1, 4)), &[(1, 4)]) && !fits(Some((1, 4)), &[(1, 5), (1, 5)]), "twice");
+        assert!(!fits(Some((2, 4)), &[(1, 5)]) && !fits(Some((1, 4)), &[(2, 5), (1, 6)]), "an older leader");
+        assert!(!fits(Some((1, u64::MAX)), &[(1, 0)]), "nothing follows the largest number");
+    }
 }

@@ -30,6 +30,8 @@ use crate::types::Raft;
 /// How long a listener that ends waits for the other ends of its connections.
 const DRAIN: Duration = Duration::from_millis(300);
 
+/// How long a node that ends at once waits for each of its parts.
+const ABORT: Duration = Duration::from_secs(5);
 /// How often a node looks whether its executor has failed.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -240,10 +242,10 @@ impl<A: Service> Node<A> {
         }
         self.feeder.abort();
         // There is nobody to tell what fails.
-        let _ = self.raft.shutdown().await;
-        let _ = self.log.close().await;
+        let _ = timeout(ABORT, self.raft.shutdown()).await;
+        let _ = timeout(ABORT, self.log.close()).await;
         drop((self.raft, self.batcher, self.causes));
-        let _ = timeout(Duration::from_secs(5), self.reader.shutdown()).await;
+        let _ = timeout(ABORT, self.reader.shutdown()).await;
     }
 
     /// Stops: takes no more requests, answers those that it has taken, builds a snapshot, and ends.
@@ -268,12 +270,16 @@ impl<A: Service> Node<A> {
             faults.push(fault);
         }
         end(peers, &self.stop_peers).await;
-        if let Err(error) = self.raft.shutdown().await {
-            faults.push(error.to_string());
+        match timeout(limit, self.raft.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => faults.push(error.to_string()),
+            Err(_) => faults.push("consensus does not end".to_owned()),
         }
         drop(self.raft);
-        if let Err(error) = self.log.close().await {
-            faults.push(error.to_string());
+        match timeout(limit, self.log.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => faults.push(error.to_string()),
+            Err(_) => faults.push("the log does not close".to_owned()),
         }
         match timeout(limit, self.reader.shutdown()).await {
             Ok(Ok(())) => {}

@@ -184,7 +184,7 @@ pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, StartError> {
         max_payload_entries: raft.entries_per_message,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(raft.snapshot_every),
         max_in_snapshot_log_to_keep: raft.entries_kept,
-        replication_lag_threshold: raft.snapshot_every + raft.entries_kept,
+        replication_lag_threshold: raft.snapshot_every.saturating_add(raft.entries_kept),
         // Each purge is a write of its own.
         purge_batch_size: (raft.snapshot_every / 4).max(1),
         ..Config::default()

@@ -107,7 +107,17 @@ fn a_stopped_node_exits_with_zero_and_keeps_what_it_has() {
     let [peers, clients, http] = addresses();
     let data = folder.path().join("data");
     let member = format!("1={peers},{clients}");
-    let arguments = ["--id", "1", "--data-dir", data.to_str().expect("text"), "--member", &member, "--init"];
+    let arguments = [
+        "--id",
+        "1",
+        "--cluster",
+        "test",
+        "--data-dir",
+        data.to_str().expect("text"),
+        "--member",
+        &member,
+        "--init",
+    ];
     let node = [&arguments[..], &["--http", &http]].concat();
     let client = |arguments: &[&str]| {
         let all = [&["client", "--addresses", clients.as_str()], arguments].concat();
@@ -159,7 +169,19 @@ fn a_node_ends_with_whoever_started_it() {
     let member = format!("1={peers},{clients}");
     let data = folder.path().to_str().expect("text").to_owned();
     let mut command = program();
-    command.args(["serve", "--until-eof", "--id", "1", "--data-dir", &data, "--member", &member, "--init"]);
+    command.args([
+        "serve",
+        "--until-eof",
+        "--id",
+        "1",
+        "--cluster",
+        "test",
+        "--data-dir",
+        &data,
+        "--member",
+        &member,
+        "--init",
+    ]);
     let mut node = Node(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts"));
     assert_eq!(node.0.try_wait().expect("a status"), None);
     drop(node.0.stdin.take());
@@ -179,10 +201,11 @@ fn wrong_settings_are_named() {
     let member = "[[members]]\nid = 1\npeer_address = '127.0.0.1:1'\nclient_address = '127.0.0.1:2'\n";
     check(&format!("id = 1\n{member}"), "`data_dir` is missing");
     check("id = 1\nbootstrap = true\ndata_dir = 'x'\n", "as a voter");
+    check(&format!("id = 1\ndata_dir = 'x'\n{member}"), "`cluster` is missing");
     check("id = 1\nidd = 2\n", "unknown field `idd`");
     check(&format!("id = 1\ndata_dir = 'x'\n[executor]\nkind = 'triple'\n{member}"), "triple");
     check(
-        &format!("id = 1\ndata_dir = 'x'\n[listen]\nclients = '0.0.0.0:7'\n{member}"),
+        &format!("id = 1\ncluster = 'x'\ndata_dir = 'x'\n[listen]\nclients = '0.0.0.0:7'\n{member}"),
         "0.0.0.0:7 is not loopback and has no TLS",
     );
     let missing = run(&["serve", "--config", "/nowhere/node.toml"]);

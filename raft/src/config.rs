@@ -3,17 +3,18 @@
 //! Every part has defaults except `id`, `data_dir` and the addresses. The structs read from any serde format; the program
 //! uses TOML. Times are whole numbers with their unit in the name.
 
+mod executor;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use atlas_smr_execution::error::ConfigError as ExecutorConfigError;
-use atlas_smr_execution::executor::ExecutorConfig;
 use serde::{Deserialize, Serialize};
 
+pub use executor::ExecutorSettings;
+
 use crate::batcher::{BatchConfig, BatchConfigError};
-use crate::machine::ExecutorKind;
 use crate::tls::TlsFiles;
 use crate::types::Member;
 
@@ -82,46 +83,6 @@ pub struct ListenConfig {
     pub allow_insecure: bool,
 }
 
-/// The executor of a node. Nodes of one cluster may differ in all of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ExecutorSettings {
-    /// Which of the four.
-    pub kind: ExecutorKind,
-    /// Threads that execute operations; by default one per core. The single-threaded ones have one, whatever this says.
-    pub threads: Option<usize>,
-    /// Pin threads to cores. For machines that the node has to itself.
-    pub pin: bool,
-    /// How long idle threads spin before they sleep, in microseconds.
-    pub spin_us: u64,
-    /// Run every n-th batch twice and compare; see [`ExecutorConfig::check_every`].
-    pub check_every: Option<u32>,
-}
-
-impl Default for ExecutorSettings {
-    fn default() -> Self {
-        ExecutorSettings {
-            kind: ExecutorKind::MultiDivisible,
-            threads: None,
-            pin: false,
-            spin_us: 20,
-            check_every: None,
-        }
-    }
-}
-
-impl ExecutorSettings {
-    /// The engine's settings.
-    pub fn executor_config(&self) -> ExecutorConfig {
-        let mut config = ExecutorConfig::default();
-        config.threads = self.threads;
-        config.pin = self.pin;
-        config.spin = Duration::from_micros(self.spin_us);
-        config.check_every = self.check_every;
-        config
-    }
-}
-
 /// What requests may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -130,6 +91,9 @@ pub struct Limits {
     pub default_timeout_ms: u32,
     /// How long a request may take at most, in milliseconds.
     pub max_timeout_ms: u32,
+    /// Bytes of the answers to one request, at most. A read with more is refused; of ordered operations, which were executed
+    /// all the same, replies beyond it are left out.
+    pub max_answer_bytes: usize,
     /// Bytes of one message between nodes, at most.
     pub peer_message_bytes: usize,
     /// Requests of one pipeline that are on their way at once, at most.
@@ -145,6 +109,7 @@ impl Default for Limits {
         Limits {
             default_timeout_ms: 5_000,
             max_timeout_ms: 60_000,
+            max_answer_bytes: 16 << 20,
             peer_message_bytes: 64 << 20,
             pipeline_depth: 64,
             calls_per_connection: 256,
@@ -275,10 +240,16 @@ impl NodeConfig {
     ///
     /// The first that cannot work.
     pub fn validate(&self) -> Result<(), NodeConfigError> {
+        if self.id == 0 {
+            return Err(NodeConfigError::Zero("id"));
+        }
         if self.data_dir.as_os_str().is_empty() {
             return Err(NodeConfigError::Missing("data_dir"));
         }
         self.validate_members()?;
+        if self.cluster.is_empty() {
+            return Err(NodeConfigError::Missing("cluster"));
+        }
         let listen = &self.listen;
         let listeners = [
             ("peers", Some(self.peer_listener()?), self.tls.peers.is_some()),
@@ -326,6 +297,7 @@ impl NodeConfig {
             ("raft.entries_per_message", raft.entries_per_message),
             ("raft.snapshot_timeout_ms", raft.snapshot_timeout_ms),
             ("limits.default_timeout_ms", limits.default_timeout_ms.into()),
+            ("limits.max_answer_bytes", limits.max_answer_bytes as u64),
             ("limits.pipeline_depth", limits.pipeline_depth as u64),
             ("limits.calls_per_connection", limits.calls_per_connection.into()),
             ("limits.connections", limits.connections as u64),
@@ -396,6 +368,8 @@ fn listener(
 
 #[cfg(test)]
 mod tests {
+    use atlas_smr_execution::executor::ExecutorConfig;
+
     use super::*;
 
     fn valid() -> NodeConfig {
@@ -407,6 +381,7 @@ mod tests {
         };
         NodeConfig {
             id: 1,
+            cluster: "test".to_owned(),
             data_dir: "data".into(),
             bootstrap: true,
             members: (1..=3).map(member).collect(),
@@ -431,6 +406,8 @@ mod tests {
     #[test]
     fn what_cannot_work_is_named() {
         assert_eq!(wrong(|c| c.data_dir = PathBuf::new()), "`data_dir` is missing");
+        assert_eq!(wrong(|c| c.id = 0), "`id` must be at least 1");
+        assert_eq!(wrong(|c| c.cluster.clear()), "`cluster` is missing");
         assert_eq!(wrong(|c| c.members[1].id = 1), "`members` has 1 twice");
         assert!(wrong(|c| c.id = 9).contains("(9) as a voter"));
         assert!(wrong(|c| c.members[0].learner = true).contains("(1) as a voter"));
@@ -450,6 +427,18 @@ mod tests {
         );
         assert_eq!(wrong(|c| c.batch.in_flight = 0), "`batch`: `in_flight` must be at least 1");
         assert_eq!(wrong(|c| c.executor.threads = Some(0)), "`executor`: `threads` must be at least 1");
+    }
+
+    #[test]
+    fn the_executor_gets_these_settings_and_keeps_its_others() {
+        let settings = ExecutorSettings { queue: 3, threads: Some(5), ..ExecutorSettings::default() };
+        let mut config = ExecutorConfig::default();
+        (config.reply_buffer, config.initial_seq) = (7, None);
+        settings.apply(&mut config);
+        assert_eq!((config.executing_buffer, config.threads, config.reply_buffer), (3, Some(5), 7));
+        let default = ExecutorSettings::default().executor_config();
+        assert_eq!(default.executing_buffer, 64, "each place may hold an entry of 1 MiB");
+        assert!(wrong(|c| c.executor.queue = 0).contains("must be at least 1"));
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub enum Answer {
     Malformed,
     /// The client has used the number for another operation. This one was not executed, and never will be under it.
     NumberTaken,
-    /// It was executed when it came first, but its reply was longer than what is kept
-    /// ([`MAX_KEPT_REPLY`](crate::session::MAX_KEPT_REPLY)).
+    /// It was executed, now or when it came first, but its reply is longer than what is kept
+    /// ([`MAX_KEPT_REPLY`](crate::session::MAX_KEPT_REPLY)), or than what one call is answered
+    /// ([`max_answer_bytes`](crate::config::Limits::max_answer_bytes)).
     ReplyNotKept,
 }

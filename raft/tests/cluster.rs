@@ -11,7 +11,7 @@ use atlas_smr_raft::storage::StorageConfig;
 use atlas_smr_raft::types::Answer;
 use nodes::{Cluster, add, addresses, eventually, get, reply};
 
-use common::{Numbers, Request};
+use common::{Fragile, Numbers, Request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_reaches_all_nodes() {
@@ -101,11 +101,13 @@ async fn a_follower_far_behind_gets_a_snapshot_and_only_what_it_lacks() {
     }
     let leader = cluster.leader().await;
     let follower = (leader + 1) % 3;
+    // It must not lag: what it lacks now would travel too.
+    cluster.assert_equal().await;
     // In order, so that it has a snapshot of nearly all parts.
     cluster.nodes[follower].take().expect("it runs").shutdown().await.expect("an orderly end");
     // The same operation again and again, as from a client that gets no answers: entries, but no more changes.
     for _ in 0..60 {
-        let again = ClientConfig { client: Some(7), ..cluster.client_config() };
+        let again = ClientConfig { client: Some(7), first_serial: Some(1), ..cluster.client_config() };
         let again = Client::new(again).expect("valid");
         let answers = again.execute(vec![add("key-0", 1)]).await.expect("executed");
         assert_eq!(reply(&answers[0]), Some(1), "executed once, and answered alike each time");
@@ -159,6 +161,17 @@ async fn reads_are_linearizable_unless_asked_otherwise() {
         (reply(&answers[0]) == Some(30)).then_some(())
     })
     .await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_up_its_number_again_has_its_operations_executed() {
+    let cluster = Cluster::start(1, |_| {}).await;
+    for expected in 1..=3 {
+        let config = ClientConfig { client: Some(7), ..cluster.client_config() };
+        let answers = Client::new(config).expect("valid").execute(vec![add("a", 1)]).await.expect("executed");
+        assert_eq!(reply(&answers[0]), Some(expected), "another operation, not the first one again");
+    }
     cluster.shutdown().await;
 }
 
@@ -274,6 +287,59 @@ async fn a_disk_that_fails_stops_the_node_and_it_says_why() {
     let (outcome, failure) = tokio::join!(client.execute(vec![add("a", 1)]), node.failed());
     assert!(matches!(outcome, Err(ClientError::Unknown(_))), "{outcome:?}");
     assert!(matches!(&failure, NodeError::Failed(cause) if cause.contains("says the test")), "{failure}");
+    node.abort().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_stored_stops_the_node_and_it_says_why() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.raft.snapshot_every = 10;
+        config.raft.entries_kept = 0;
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    cluster.abort(follower).await;
+    let client = cluster.client();
+    for key in 0..40 {
+        client.execute(vec![add(&format!("key-{key}"), key)]).await.expect("executed");
+    }
+    let leader = cluster.leader().await;
+    let metrics = cluster.node(leader).raft().metrics();
+    eventually("a purge", async || metrics.borrow().purged.is_some_and(|id| id.index > 20).then_some(()))
+        .await;
+    // It has lost its disk, and the next one fails too.
+    let mut config = cluster.configs[follower].clone();
+    config.data_dir = config.data_dir.with_file_name("empty");
+    config.bootstrap = false;
+    let mut storage = StorageConfig::new(&config.data_dir, config.executor.kind);
+    storage.disk = Disk::failing(|write| match write {
+        DiskWrite::Segment => Err(std::io::Error::other("no space left, says the test")),
+        _ => Ok(()),
+    });
+    let node = Node::start_with(config, storage, Numbers).await.expect("it starts");
+    let failure = tokio::time::timeout(nodes::PATIENCE, node.failed()).await.expect("it stops");
+    let NodeError::Failed(cause) = &failure else { panic!("{failure}") };
+    assert!(cause.contains("snapshot from another node") && cause.contains("says the test"), "{cause}");
+    node.abort().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_whose_application_panics_stops_and_says_why() {
+    let mut cluster = Cluster::start(3, |config| config.listen.http = "127.0.0.1:0".parse().ok()).await;
+    let client = cluster.client();
+    client.execute(vec![add("a", 1)]).await.expect("executed");
+    let follower = (cluster.leader().await + 1) % 3;
+    cluster.abort(follower).await;
+    let node = Node::start(cluster.configs[follower].clone(), Fragile).await.expect("it starts");
+    client.execute(vec![add("a", 1)]).await.expect("executed by the others");
+    // Nobody asks it for anything, and nothing else is ordered.
+    let failure = tokio::time::timeout(nodes::PATIENCE, node.failed()).await.expect("it stops");
+    assert!(matches!(&failure, NodeError::Failed(cause) if cause.contains("asked to")), "{failure}");
+    let health = nodes::page(node.addresses().http.expect("it listens"), "/health").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("asked to"), "{health}");
     node.abort().await;
     cluster.shutdown().await;
 }

@@ -192,7 +192,8 @@ impl Nodes {
     pub(super) fn refused(&self, address: &str, status: &Status) -> Attempt {
         let message = format!("{address}: {}", text(status));
         match status.code() {
-            Code::OutOfRange | Code::ResourceExhausted => Attempt::Never(ClientError::TooLarge(message)),
+            // Too large for somebody on the way: the request, or the answer to what was executed.
+            Code::OutOfRange | Code::ResourceExhausted => Attempt::Never(ClientError::Unknown(message)),
             Code::InvalidArgument | Code::Unimplemented => Attempt::Never(ClientError::Malformed(message)),
             _ => {
                 self.pass_by(address);
@@ -215,12 +216,36 @@ fn text(status: &Status) -> String {
 
 fn answered(answers: proto::Answers) -> Attempt {
     use proto::answer::Kind;
-    let answer = |answer: proto::Answer| match answer.kind() {
-        Kind::Done => Answer::Done(answer.reply),
-        Kind::Stale => Answer::Stale,
-        Kind::Malformed => Answer::Malformed,
-        Kind::NumberTaken => Answer::NumberTaken,
-        Kind::ReplyNotKept => Answer::ReplyNotKept,
+    let answer = |answer: proto::Answer| match Kind::try_from(answer.kind) {
+        Ok(Kind::Done) => Ok(Answer::Done(answer.reply)),
+        Ok(Kind::Stale) => Ok(Answer::Stale),
+        Ok(Kind::Malformed) => Ok(Answer::Malformed),
+        Ok(Kind::NumberTaken) => Ok(Answer::NumberTaken),
+        Ok(Kind::ReplyNotKept) => Ok(Answer::ReplyNotKept),
+        Ok(Kind::Unspecified) | Err(_) => Err(ClientError::Unknown(format!(
+            "an answer of a kind that this client does not know: {}",
+            answer.kind
+        ))),
     };
-    Attempt::Answers(answers.answers.into_iter().map(answer).collect())
+    let answers: Result<Vec<Answer>, ClientError> = answers.answers.into_iter().map(answer).collect();
+    answers.map_or_else(Attempt::Never, Attempt::Answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_an_unknown_kind_is_no_answer() {
+        let of =
+            |kind| answered(proto::Answers { answers: vec![proto::Answer { kind, ..Default::default() }] });
+        for kind in [0, 99, -1] {
+            assert!(matches!(of(kind), Attempt::Never(ClientError::Unknown(_))), "{kind}");
+        }
+        let done = of(proto::answer::Kind::Done.into());
+        assert!(
+            matches!(&done, Attempt::Answers(answers) if matches!(answers[..], [Answer::Done(_)])),
+            "{done:?}"
+        );
+    }
 }

@@ -41,6 +41,10 @@ pub struct ClientConfig {
     pub attempt_timeout_ms: u64,
     /// The client's number, which no other client may use; by default a random one.
     pub client: Option<u64>,
+    /// The number of the client's first operation, at least 1 and above all that the client has used before. By default 1 for
+    /// a random `client`; for one that is given the clock, in microseconds since 1970: the replicas answer what comes after a
+    /// clock that went back as they answered these numbers first, or as stale.
+    pub first_serial: Option<u64>,
     /// Requests of a pipeline that are on their way at once, at most.
     pub pipeline_depth: usize,
 }
@@ -53,6 +57,7 @@ impl Default for ClientConfig {
             timeout_ms: 10_000,
             attempt_timeout_ms: 2_000,
             client: None,
+            first_serial: None,
             pipeline_depth: 16,
         }
     }
@@ -134,16 +139,18 @@ impl Client {
             ("timeout_ms", config.timeout_ms),
             ("attempt_timeout_ms", config.attempt_timeout_ms),
             ("pipeline_depth", config.pipeline_depth as u64),
+            ("first_serial", config.first_serial.unwrap_or(1)),
         ];
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(ClientError::Zero(name));
         }
+        let first = config.first_serial.unwrap_or_else(|| config.client.map_or(1, |_| clock()));
         let tls = config.tls.as_ref().map(TlsFiles::read).transpose()?;
         Ok(Client {
             shared: Arc::new(Shared {
                 id: config.client.unwrap_or_else(random),
                 nodes: Nodes::new(config.addresses, tls)?,
-                serials: Serials::default(),
+                serials: Serials::starting_at(first),
                 timeout: Duration::from_millis(config.timeout_ms),
                 attempt_timeout: Duration::from_millis(config.attempt_timeout_ms),
                 pipeline_depth: config.pipeline_depth,
@@ -188,7 +195,7 @@ impl Client {
             };
             match attempt {
                 Attempt::Answers(answers) => return Ok(answers),
-                Attempt::Never(error) => return Err(error),
+                Attempt::Never(error) => return Err(in_view_of(tries.perhaps, error)),
                 again => tries.pause(deadline, again).await?,
             }
         }
@@ -302,12 +309,133 @@ impl Tries {
     }
 }
 
+/// Why a call ends whose last attempt was not executed, but if `perhaps` an earlier one was.
+fn in_view_of(perhaps: bool, error: ClientError) -> ClientError {
+    match error {
+        ClientError::TooLarge(_) | ClientError::Malformed(_) | ClientError::Overloaded(_) if perhaps => {
+            ClientError::Unknown(format!("an attempt was not answered; the last one: {error}"))
+        }
+        error => error,
+    }
+}
+
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+/// Microseconds since 1970; what a client that takes up its number again begins with, as nobody has that many operations in
+/// as many microseconds.
+fn clock() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2).max(1)
 }
 
 /// A number that nobody else has, in all likelihood: the standard library's hashers are seeded by the operating system.
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Mutex;
+
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tokio_stream::{Stream, StreamExt};
+    use tonic::{Request, Response, Status, Streaming};
+
+    use super::*;
+    use crate::proto::client::client_server::{Client as ClientApi, ClientServer};
+    use crate::proto::client::execute_response::Outcome;
+    use crate::proto::client::failure::Kind;
+
+    /// Fails with these kinds in turn, and with the last one for ever.
+    #[derive(Clone)]
+    struct Failing(Arc<Mutex<Vec<Kind>>>);
+
+    impl Failing {
+        fn next(&self, tag: u64) -> proto::ExecuteResponse {
+            let mut kinds = self.0.lock().expect("no panic");
+            let kind = if kinds.len() > 1 { kinds.remove(0) } else { kinds[0] };
+            let failure = proto::Failure { kind: kind.into(), message: format!("{kind:?}"), leader: None };
+            proto::ExecuteResponse { tag, outcome: Some(Outcome::Failure(failure)) }
+        }
+    }
+
+    #[tonic::async_trait]
+    impl ClientApi for Failing {
+        async fn execute(
+            &self,
+            request: Request<proto::ExecuteRequest>,
+        ) -> Result<Response<proto::ExecuteResponse>, Status> {
+            match request.into_inner() {
+                request if request.operations[0].is_empty() => Err(Status::resource_exhausted("too much")),
+                request => Ok(Response::new(self.next(request.tag))),
+            }
+        }
+
+        type PipelineStream = Pin<Box<dyn Stream<Item = Result<proto::ExecuteResponse, Status>> + Send>>;
+
+        async fn pipeline(
+            &self,
+            request: Request<Streaming<proto::ExecuteRequest>>,
+        ) -> Result<Response<Self::PipelineStream>, Status> {
+            let failing = self.clone();
+            let answers = request.into_inner().map(move |request| Ok(failing.next(request?.tag)));
+            Ok(Response::new(Box::pin(answers)))
+        }
+
+        async fn read(
+            &self,
+            _: Request<proto::ReadRequest>,
+        ) -> Result<Response<proto::ReadResponse>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn status(
+            &self,
+            _: Request<proto::StatusRequest>,
+        ) -> Result<Response<proto::StatusResponse>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    async fn client(kinds: Vec<Kind>) -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addresses = vec![listener.local_addr().expect("an address").to_string()];
+        let service = ClientServer::new(Failing(Arc::new(Mutex::new(kinds))));
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Client::new(ClientConfig { addresses, timeout_ms: 60_000, ..ClientConfig::default() }).expect("valid")
+    }
+
+    async fn both(kinds: &[Kind]) -> [ClientError; 2] {
+        let operations = vec![Bytes::from_static(b"x")];
+        let called = client(kinds.to_vec()).await.execute(operations.clone()).await;
+        let pipeline = client(kinds.to_vec()).await.pipeline();
+        let streamed = pipeline.submit(operations).await.expect("room").answers().await;
+        [called.expect_err("refused"), streamed.expect_err("refused")]
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_nothing_of_attempts_before_it() {
+        for error in both(&[Kind::TooLarge]).await {
+            assert!(matches!(error, ClientError::TooLarge(_)), "{error:?}");
+        }
+        for error in both(&[Kind::Malformed]).await {
+            assert!(matches!(error, ClientError::Malformed(_)), "{error:?}");
+        }
+        for last in [Kind::TooLarge, Kind::Malformed] {
+            for error in both(&[Kind::Unknown, last]).await {
+                assert!(matches!(&error, ClientError::Unknown(_)), "{error:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_too_large_for_somebody_on_the_way_may_have_been_executed() {
+        let refused = client(vec![Kind::Unknown]).await.execute(vec![Bytes::new()]).await;
+        assert!(matches!(refused, Err(ClientError::Unknown(_))), "{refused:?}");
+    }
 }

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::connection::Attempt;
-use super::{ClientError, Shared, Tries, millis};
+use super::{ClientError, Shared, Tries, in_view_of, millis};
 use crate::proto::client as proto;
 use crate::session::SLOTS;
 use crate::types::Answer;
@@ -59,6 +59,8 @@ struct Waiting {
     operations: Vec<Bytes>,
     deadline: Instant,
     answer: Option<oneshot::Sender<Outcome>>,
+    /// It was sent on a stream that broke: it may have been executed.
+    perhaps: bool,
     _place: OwnedSemaphorePermit,
 }
 
@@ -115,7 +117,8 @@ impl Pipeline {
         let first = timeout_at(deadline, self.shared.serials.take_raw(count)).await.map_err(late)?;
         let (answer, answered) = oneshot::channel();
         let shared = self.shared.clone();
-        let waiting = Waiting { shared, first, operations, deadline, answer: Some(answer), _place: place };
+        let answer = Some(answer);
+        let waiting = Waiting { shared, first, operations, deadline, answer, perhaps: false, _place: place };
         self.requests.send(waiting).await.map_err(|_| ended())?;
         Ok(Pending { answered })
     }
@@ -143,6 +146,9 @@ impl Task {
             match self.stream().await {
                 End::Done => return,
                 End::Broken(why) => {
+                    for waiting in self.unanswered.values_mut() {
+                        waiting.perhaps = true;
+                    }
                     self.expire(&why);
                     tokio::time::sleep(self.tries.wait()).await;
                 }
@@ -242,7 +248,8 @@ impl Task {
                 None
             }
             Attempt::Never(error) => {
-                self.finish(tag, Err(error));
+                let perhaps = self.unanswered.get(&tag).is_some_and(|waiting| waiting.perhaps);
+                self.finish(tag, Err(in_view_of(perhaps, error)));
                 None
             }
             Attempt::Busy(why) | Attempt::Again(why) => Some(why),

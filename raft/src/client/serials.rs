@@ -7,14 +7,14 @@ use tokio::sync::Notify;
 
 use crate::session::SLOTS;
 
-/// Hands out numbers, from 1 on.
-#[derive(Debug, Default)]
+/// Hands out numbers, one after the other.
+#[derive(Debug)]
 pub(super) struct Serials {
     state: Mutex<State>,
     given_back: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Handed out so far.
     last: u64,
@@ -30,6 +30,12 @@ pub(super) struct Range<'a> {
 }
 
 impl Serials {
+    /// The first number is `first`, at least 1.
+    pub(super) fn starting_at(first: u64) -> Self {
+        let state = State { last: first.saturating_sub(1), taken: BTreeMap::new() };
+        Serials { state: Mutex::new(state), given_back: Notify::new() }
+    }
+
     /// The next `count` numbers, once they and all that are on their way are at most [`SLOTS`] apart.
     pub(super) async fn take(&self, count: u64) -> Range<'_> {
         let first = self.take_raw(count).await;
@@ -95,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_on_its_way_spans_no_more_than_the_slots() {
-        let serials = Serials::default();
+        let serials = Serials::starting_at(1);
         let first = serials.take(1).await;
         let second = serials.take(SLOTS - 1).await;
         assert_eq!((first.first(), second.first()), (1, 2));

@@ -1,5 +1,6 @@
 //! One node: storage, consensus, listeners.
 
+mod causes;
 mod start;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub(crate) use causes::{Causes, Reports};
 use start::{Parts, Proposer, Sockets, bootstrap, raft_config};
 
 use crate::batcher::Batcher;
@@ -27,6 +29,11 @@ use crate::types::Raft;
 
 /// How long a listener that ends waits for the other ends of its connections.
 const DRAIN: Duration = Duration::from_millis(300);
+
+/// How long a node that ends at once waits for each of its parts.
+const ABORT: Duration = Duration::from_secs(5);
+/// How often a node looks whether its executor has failed.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +85,7 @@ pub struct Node<A: Service> {
     snapshots: SnapshotStore,
     transfers: Arc<Transfers>,
     batcher: Batcher,
+    causes: Causes,
     feeder: JoinHandle<()>,
     stop_clients: watch::Sender<Stage>,
     stop_peers: watch::Sender<Stage>,
@@ -135,7 +143,7 @@ impl<A: Service> Node<A> {
         storage.dir.clone_from(&config.data_dir);
         storage.identity = Some(Identity { cluster: config.cluster.clone(), node: config.id });
         storage.executor = config.executor.kind;
-        storage.executor_config = config.executor.executor_config();
+        config.executor.apply(&mut storage.executor_config);
         storage.learner = config.own().is_some_and(|own| own.learner);
         storage.snapshots_kept = config.raft.snapshots_kept;
         let opened = tokio::task::spawn_blocking(move || open(storage, app)).await;
@@ -150,7 +158,9 @@ impl<A: Service> Node<A> {
                 .map_err(NodeConfigError::from)?;
         let addresses = sockets.addresses;
         let transfers = Arc::new(Transfers::default());
+        let causes = Causes::new(&log, &reader);
         let parts = Parts {
+            causes: &causes,
             config: &config,
             raft: &raft,
             reader: &reader,
@@ -171,6 +181,7 @@ impl<A: Service> Node<A> {
             snapshots,
             transfers,
             batcher,
+            causes,
             feeder,
             stop_clients,
             stop_peers,
@@ -210,13 +221,13 @@ impl<A: Service> Node<A> {
         let mut metrics = self.raft.metrics();
         loop {
             let fatal = metrics.borrow_and_update().running_state.clone().err();
-            if let Some(fatal) = fatal {
-                // The causes closest to the failure say most.
-                let cause = self.log.failure().or_else(|| self.reader.failure());
-                return NodeError::Failed(cause.unwrap_or_else(|| fatal.to_string()));
+            // The causes closest to the failure say most. An executor that fails where nobody waits for answers tells nobody.
+            let cause = self.causes.find().or_else(|| fatal.map(|fatal| fatal.to_string()));
+            if let Some(cause) = cause {
+                return NodeError::Failed(cause);
             }
-            if metrics.changed().await.is_err() {
-                let cause = self.log.failure().or_else(|| self.reader.failure());
+            if let Ok(Err(_)) = timeout(LOOK, metrics.changed()).await {
+                let cause = self.causes.find();
                 return NodeError::Failed(cause.unwrap_or_else(|| "consensus has ended".to_owned()));
             }
         }
@@ -232,10 +243,10 @@ impl<A: Service> Node<A> {
         }
         self.feeder.abort();
         // There is nobody to tell what fails.
-        let _ = self.raft.shutdown().await;
-        let _ = self.log.close().await;
-        drop((self.raft, self.batcher));
-        let _ = timeout(Duration::from_secs(5), self.reader.shutdown()).await;
+        let _ = timeout(ABORT, self.raft.shutdown()).await;
+        let _ = timeout(ABORT, self.log.close()).await;
+        drop((self.raft, self.batcher, self.causes));
+        let _ = timeout(ABORT, self.reader.shutdown()).await;
     }
 
     /// Stops: takes no more requests, answers those that it has taken, builds a snapshot, and ends.
@@ -253,19 +264,23 @@ impl<A: Service> Node<A> {
             feeder.abort();
             faults.push("requests that were taken are not answered".to_owned());
         }
-        drop(self.batcher);
+        drop((self.batcher, self.causes));
         let [clients, peers] = self.listeners;
         end(clients, &self.stop_clients).await;
         if let Err(fault) = snapshot(&self.raft, limit).await {
             faults.push(fault);
         }
         end(peers, &self.stop_peers).await;
-        if let Err(error) = self.raft.shutdown().await {
-            faults.push(error.to_string());
+        match timeout(limit, self.raft.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => faults.push(error.to_string()),
+            Err(_) => faults.push("consensus does not end".to_owned()),
         }
         drop(self.raft);
-        if let Err(error) = self.log.close().await {
-            faults.push(error.to_string());
+        match timeout(limit, self.log.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => faults.push(error.to_string()),
+            Err(_) => faults.push("the log does not close".to_owned()),
         }
         match timeout(limit, self.reader.shutdown()).await {
             Ok(Ok(())) => {}

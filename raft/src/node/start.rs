@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
+use super::causes::Causes;
 use super::{Addresses, StartError};
 use crate::batcher::{Batcher, Propose, ProposeError};
 use crate::config::NodeConfig;
@@ -82,6 +83,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 
 /// What the listeners are made of.
 pub(super) struct Parts<'a, A: Service> {
+    pub(super) causes: &'a Causes,
     pub(super) config: &'a NodeConfig,
     pub(super) raft: &'a Raft,
     pub(super) reader: &'a Reader<A>,
@@ -120,6 +122,7 @@ impl<A: Service> Parts<'_, A> {
             let state = HttpState {
                 id: self.config.id,
                 raft: self.raft.clone(),
+                causes: self.causes.clone(),
                 metrics: self.reader.metrics(),
                 batcher: self.batcher.clone(),
                 transfers: self.transfers.clone(),
@@ -136,6 +139,7 @@ impl<A: Service> Parts<'_, A> {
             raft: self.raft.clone(),
             snapshots: self.snapshots.clone(),
             snapshot_limit: Duration::from_millis(self.config.raft.snapshot_timeout_ms),
+            reports: self.causes.reports(),
             receiving: Arc::new(Mutex::new(())),
             transfers: self.transfers.clone(),
         }
@@ -180,7 +184,7 @@ pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, StartError> {
         max_payload_entries: raft.entries_per_message,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(raft.snapshot_every),
         max_in_snapshot_log_to_keep: raft.entries_kept,
-        replication_lag_threshold: raft.snapshot_every + raft.entries_kept,
+        replication_lag_threshold: raft.snapshot_every.saturating_add(raft.entries_kept),
         // Each purge is a write of its own.
         purge_batch_size: (raft.snapshot_every / 4).max(1),
         ..Config::default()

@@ -162,7 +162,8 @@ impl<A: Service> Shared<A> {
     }
 
     async fn answer(&self, ticket: Ticket) -> Answered {
-        ticket.answer().await.map_err(|error| self.refused(error))
+        let answers = ticket.answer().await.map_err(|error| self.refused(error))?;
+        Ok(within(answers, self.limits.max_answer_bytes))
     }
 
     async fn read(&self, request: proto::ReadRequest) -> Answered {
@@ -187,7 +188,12 @@ impl<A: Service> Shared<A> {
             .map_err(|error: ReadError| failure(Kind::Unavailable, error.to_string()))
         };
         let late = |_| failure(Kind::Unknown, "the deadline passed".to_owned());
-        timeout_at(deadline, read).await.map_err(late)?
+        let answers = timeout_at(deadline, read).await.map_err(late)??;
+        let (bytes, most) = (answers.iter().map(reply_bytes).sum::<usize>(), self.limits.max_answer_bytes);
+        if bytes > most {
+            return Err(failure(Kind::TooLarge, format!("answers of {bytes} bytes; at most {most}")));
+        }
+        Ok(answers)
     }
 
     fn deadline(&self, timeout_ms: u32) -> Instant {
@@ -276,6 +282,27 @@ impl<A: Service> Shared<A> {
     }
 }
 
+/// `answers`, of which those are left out whose replies would go beyond `most` bytes altogether: they were executed, and must
+/// not be called anything else.
+fn within(mut answers: Vec<types::Answer>, most: usize) -> Vec<types::Answer> {
+    let mut bytes = 0;
+    for answer in &mut answers {
+        bytes += reply_bytes(answer);
+        if bytes > most && matches!(answer, types::Answer::Done(_)) {
+            *answer = types::Answer::ReplyNotKept;
+        }
+    }
+    answers
+}
+
+/// Bytes of an answer's reply.
+fn reply_bytes(answer: &types::Answer) -> usize {
+    match answer {
+        types::Answer::Done(reply) => reply.len(),
+        _ => 0,
+    }
+}
+
 /// Threads that execute operations.
 fn threads(executor: &ExecutorSettings) -> usize {
     match executor.kind {
@@ -312,4 +339,19 @@ fn execute_response(tag: u64, answered: Answered) -> proto::ExecuteResponse {
         Err(failure) => proto::execute_response::Outcome::Failure(failure),
     };
     proto::ExecuteResponse { tag, outcome: Some(outcome) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_beyond_the_limit_are_left_out() {
+        let done = |len| types::Answer::Done(vec![7; len].into());
+        let answers = vec![done(3), types::Answer::Stale, done(2), done(1), types::Answer::Stale];
+        assert_eq!(within(answers.clone(), 6), answers);
+        let left = within(answers, 4);
+        let gone = types::Answer::ReplyNotKept;
+        assert_eq!(left, [done(3), types::Answer::Stale, gone.clone(), gone, types::Answer::Stale]);
+    }
 }

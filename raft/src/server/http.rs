@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::{Stage, Transfers};
 use crate::batcher::Batcher;
+use crate::node::Causes;
 use crate::types::Raft;
 
 /// What the pages show.
@@ -25,6 +26,7 @@ use crate::types::Raft;
 pub(crate) struct HttpState {
     pub(crate) id: u64,
     pub(crate) raft: Raft,
+    pub(crate) causes: Causes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) batcher: Batcher,
     pub(crate) transfers: Arc<Transfers>,
@@ -41,8 +43,11 @@ pub(crate) async fn serve(listener: TcpListener, state: HttpState, mut stage: wa
     }
 }
 
-/// 200 while consensus runs and a leader is known, 503 else; says why.
+/// 200 while consensus and the executor run and a leader is known, 503 else; says why.
 async fn health(State(state): State<HttpState>) -> Response {
+    if let Some(cause) = state.causes.find() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("stopped: {cause}\n")).into_response();
+    }
     let metrics = state.raft.metrics().borrow().clone();
     match (&metrics.running_state, metrics.current_leader) {
         (Ok(()), Some(leader)) => (StatusCode::OK, format!("ok, node {leader} leads\n")).into_response(),

@@ -13,11 +13,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::network::{decode, encode};
+use crate::node::Reports;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::snapshot_piece::Piece;
 use crate::proto::peer::snapshot_reply::Reply;
 use crate::proto::peer::{Envelope, Message, PartList, SnapshotOffer, SnapshotPiece, SnapshotReply};
-use crate::snapshot::{Incoming, Snapshot, SnapshotStore};
+use crate::snapshot::{Incoming, Snapshot, SnapshotError, SnapshotStore};
 use crate::types::{Raft, TypeConfig, Vote};
 
 /// A part must not be larger.
@@ -32,6 +33,8 @@ pub(crate) struct PeerService {
     pub(crate) snapshots: SnapshotStore,
     /// How long a snapshot may take.
     pub(crate) snapshot_limit: Duration,
+    /// Where a disk that fails is reported.
+    pub(crate) reports: Reports,
     /// One snapshot comes in at a time.
     pub(crate) receiving: Arc<Mutex<()>>,
     pub(crate) transfers: Arc<Transfers>,
@@ -88,6 +91,20 @@ impl PeerService {
     }
 }
 
+/// True if the entries follow each other and what is said to precede them; consensus relies on it.
+fn in_sequence(request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    let mut previous = request.prev_log_id;
+    request.entries.iter().all(|entry| {
+        let id = entry.log_id;
+        let follows = match previous {
+            None => id.index == 0,
+            Some(before) => before.index.checked_add(1) == Some(id.index) && before.leader_id <= id.leader_id,
+        };
+        previous = Some(id);
+        follows
+    })
+}
+
 fn answer<T: serde::Serialize, E: std::fmt::Display>(
     outcome: Result<T, E>,
 ) -> Result<Response<Message>, Status> {
@@ -101,6 +118,9 @@ impl Peer for PeerService {
         let message = request.into_inner();
         self.meant(message.envelope.as_ref())?;
         let request: AppendEntriesRequest<TypeConfig> = decode(&message.payload)?;
+        if !in_sequence(&request) {
+            return Err(Status::invalid_argument("entries that do not follow each other"));
+        }
         answer(self.raft.append_entries(request).await)
     }
 
@@ -157,7 +177,7 @@ impl PeerService {
         replies: &Replies,
     ) -> Result<Snapshot, Status> {
         let store = self.snapshots.clone();
-        let mut incoming = blocking(move || store.receive(&offer.manifest)).await?;
+        let mut incoming = self.blocking(move || store.receive(&offer.manifest)).await?;
         let missing: Result<Vec<Bytes>, Status> = incoming.missing().iter().map(encode).collect();
         let missing = missing?;
         let received = missing.len();
@@ -172,20 +192,37 @@ impl PeerService {
                     part.extend_from_slice(&piece.content);
                     if piece.last {
                         let whole = std::mem::take(&mut part);
-                        incoming = blocking(move || {
-                            incoming.add(&whole)?;
-                            Ok::<Incoming, crate::snapshot::SnapshotError>(incoming)
-                        })
-                        .await?;
+                        incoming = self
+                            .blocking(move || {
+                                incoming.add(&whole)?;
+                                Ok::<Incoming, SnapshotError>(incoming)
+                            })
+                            .await?;
                     }
                 }
                 Piece::End(_) => {
-                    let snapshot = blocking(move || incoming.finish()).await?;
+                    let snapshot = self.blocking(move || incoming.finish()).await?;
                     self.transfers.count(snapshot.parts().len(), received);
                     return Ok(snapshot);
                 }
                 Piece::Offer(_) => return Err(Status::invalid_argument("a second offer")),
             }
+        }
+    }
+
+    /// Off the tokio workers: the disk may take its time. If it fails, the node cannot go on.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, Status> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Err(SnapshotError::Io(error))) => {
+                let cause = format!("a snapshot from another node cannot be stored: {error}");
+                self.reports.report(cause.clone());
+                Err(Status::unavailable(cause))
+            }
+            Ok(outcome) => outcome.map_err(|error| Status::failed_precondition(error.to_string())),
+            Err(stopped) => Err(Status::internal(stopped.to_string())),
         }
     }
 }
@@ -200,12 +237,30 @@ async fn send(replies: &Replies, reply: Reply) -> Result<(), Status> {
     sent.map_err(|_| Status::cancelled("the sender has gone"))
 }
 
-/// Off the tokio workers: the disk may take its time.
-async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, Status> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome.map_err(|error| Status::failed_precondition(error.to_string())),
-        Err(stopped) => Err(Status::internal(stopped.to_string())),
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, EntryPayload, LogId};
+
+    use super::*;
+    use crate::types::Entry;
+
+    #[test]
+    fn entries_follow_each_other_and_what_precedes_them() {
+        let id = |(term, index)| LogId::new(CommittedLeaderId::new(term, 1), index);
+        let fits = |before: Option<(u64, u64)>, entries: &[(u64, u64)]| {
+            let entry = |&at: &(u64, u64)| Entry { log_id: id(at), payload: EntryPayload::Blank };
+            in_sequence(&AppendEntriesRequest {
+                vote: Vote::new(9, 1),
+                prev_log_id: before.map(id),
+                entries: entries.iter().map(entry).collect(),
+                leader_commit: None,
+            })
+        };
+        assert!(fits(None, &[]) && fits(None, &[(0, 0), (1, 1)]) && fits(Some((1, 4)), &[(1, 5), (2, 6)]));
+        assert!(!fits(None, &[(1, 1)]), "no beginning");
+        assert!(!fits(Some((1, 4)), &[(1, 6)]) && !fits(Some((1, 4)), &[(1, 5), (1, 7)]), "a gap");
+        assert!(!fits(Some((1, 4)), &[(1, 4)]) && !fits(Some((1, 4)), &[(1, 5), (1, 5)]), "twice");
+        assert!(!fits(Some((2, 4)), &[(1, 5)]) && !fits(Some((1, 4)), &[(2, 5), (1, 6)]), "an older leader");
+        assert!(!fits(Some((1, u64::MAX)), &[(1, 0)]), "nothing follows the largest number");
     }
 }

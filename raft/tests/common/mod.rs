@@ -95,6 +95,36 @@ impl ScalableApp<ShardedState> for Numbers {
     }
 }
 
+/// Numbers on a machine where every operation panics.
+#[derive(Clone, Debug)]
+pub struct Fragile;
+
+impl Application<ShardedState> for Fragile {
+    type AppData = Numbers;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Numbers::initial_state()
+    }
+
+    fn unordered_execution(&self, state: &ShardedState, request: Request) -> Reply {
+        Numbers.unordered_execution(state, request)
+    }
+
+    fn update(&self, state: &mut ShardedState, _: Request) -> Reply {
+        run(state, &Request::Panic)
+    }
+}
+
+impl ScalableApp<ShardedState> for Fragile {
+    fn speculatively_execute(&self, state: &mut impl CRUDState, _: Request) -> Reply {
+        run(state, &Request::Panic)
+    }
+
+    fn speculatively_execute_ref(&self, state: &mut impl CRUDState, _: &Request) -> Reply {
+        run(state, &Request::Panic)
+    }
+}
+
 /// Settings with two threads that speculate on everything.
 pub fn config(dir: &std::path::Path, kind: ExecutorKind) -> StorageConfig {
     let mut config = StorageConfig::new(dir, kind);

@@ -1,7 +1,7 @@
 //! Clusters of nodes in this process, over real connections on loopback.
 #![allow(dead_code)]
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use atlas_smr_raft::client::{Client, ClientConfig};
@@ -11,6 +11,8 @@ use atlas_smr_raft::node::Node;
 use atlas_smr_raft::types::Answer;
 use bytes::Bytes;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::common::{Numbers, Reply, Request};
 
@@ -143,6 +145,16 @@ impl Cluster {
             node.shutdown().await.expect("an orderly end");
         }
     }
+}
+
+/// A page, with its head.
+pub async fn page(http: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(http).await.expect("a listener");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.expect("text");
+    page
 }
 
 /// Looks again and again until there is something.

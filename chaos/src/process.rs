@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_process_is_gone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let process = shell(folder.path(), "sleep 1000");
+        let process = shell(folder.path(), "exec sleep 1000");
         let pid = process.pid;
         assert!(rustix::process::test_kill_process(pid).is_ok());
         drop(process);

@@ -63,8 +63,7 @@ pub struct BatchRun<'r, 'b, A: Application<S>, S> {
     pub dependencies: Option<Dependencies<'r>>,
     /// How the batch is spread.
     pub spread: Spread,
-    /// How long all operations took the first time they were run, in nanoseconds, estimated from those measured: about what
-    /// they would have taken one after the other.
+    /// How long the operations that are measured took the first time they were run, in nanoseconds.
     pub worked: AtomicU64,
     /// Called by thread 0 between chunks.
     pub aside: Mutex<Aside<'r, S>>,
@@ -223,7 +222,7 @@ where
             *reply = Some(self.app.speculatively_execute_ref(&mut unit, update.operation()));
         }));
         if let Some(start) = start {
-            memory.worked.set(worked + start.elapsed() * measured as u32);
+            memory.worked.set(worked + start.elapsed());
         }
         ran
     }

@@ -125,7 +125,7 @@ impl Burst {
         (self.counted_ns - self.slowest.0, self.operations - self.slowest.1)
     }
 
-    /// True if enough is known after at least `least` runs, or so much that it cannot become better than `in_use` nanoseconds for an operation.
+    /// True if enough is known after at least `least` runs, or so much that it cannot become better than `in_use`.
     fn is_over(&self, in_use: f64, least: u32) -> bool {
         let hopeless = || self.counted_ns >= EARLY * BURST_NS && self.cost() > HOPELESS * in_use;
         self.runs > 1 && (self.runs >= least && self.counted_ns >= BURST_NS || hopeless())

@@ -2,11 +2,11 @@
 //!
 //! Batches are judged by size class (powers of two), because what pays at 4096 operations may cost at 16. For each class
 //! the governor keeps the time per operation of each way, uses the best one, and now and then tries another in a
-//! short burst. The first run of a burst does not count where it is short, because it pays for waking the workers. A
-//! burst is measured in time, not in operations, so that heavy operations are not tried for seconds; one that is clearly
-//! losing ends early. The pause until the next burst is the longer the more was lost, and doubles while bursts lose, so that
-//! together they cost less than one percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share
-//! of units had to be replayed without them.
+//! short burst. The first run of a burst does not count where it is short, because it pays for waking the workers; of a way's
+//! first burst, some more, in which memory grows. A burst is measured in time, not in operations, so that heavy operations are
+//! not tried for seconds; one that is clearly losing ends early. The pause until the next burst is the longer the more was lost,
+//! and doubles while bursts lose, so that together they cost less than one percent. Forwarding and hints cost something for each
+//! operation, so they are tried only where a noticeable share of units had to be replayed without them.
 //!
 //! What is compared is time per operation, as long as operations are short. Longer ones may differ much from batch to batch,
 //! so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,

@@ -256,8 +256,10 @@ where
             aside: Mutex::new(aside),
         };
         let ran = carry_out(&mut self.pool, &run, plan.way);
-        // Relaxed: all threads have left.
-        let worked = Duration::from_nanos(run.worked.load(Ordering::Relaxed));
+        // Relaxed: all threads have left. What some operations took stands for all of them.
+        let measured = len.div_ceil(plan.measured.max(1)).max(1);
+        let worked =
+            Duration::from_nanos(run.worked.load(Ordering::Relaxed)).mul_f64(len as f64 / measured as f64);
         let tail = settle(seq, run.retirement.into_tail(), ran)?;
         let fate = fate(&tail)?;
         let Tail { overlay, replies, counts, .. } = tail;

@@ -138,6 +138,11 @@ pub trait Hints {
 
     /// The operation will probably merge into `key`.
     fn merges(&mut self, column: &str, key: &[u8]);
+
+    /// About how much work the operation is, in a unit of the application's choice: gas, bytes, nanoseconds. Those that others
+    /// wait for longest are started first, so that a long one does not begin when all others are done. An operation that says
+    /// nothing weighs 1; of several weights the last one counts.
+    fn weighs(&mut self, weight: u64);
 }
 
 /// Runs `execute` on the request inside `update` and addresses the result to its sender.

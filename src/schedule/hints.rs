@@ -9,6 +9,15 @@
 //!
 //! A written key makes nobody wait but its readers: later writes do not disturb those that read an older version. A merge
 //! has no value before it retires, so that those who read the key wait for that.
+//!
+//! # Which of the free ones goes first
+//!
+//! The one with the most work behind it: its own weight, and that of the heaviest chain of operations that wait for it (the
+//! *upward rank* of Topcuoglu, Hariri and Wu, "Performance-effective and low-complexity task scheduling for heterogeneous
+//! computing", 2002). Started in the batch's order, a long operation near the end keeps one thread busy when all others
+//! have nothing left to do. The walker still takes the operation at the frontier when nobody has started it.
+
+use std::cmp::Reverse;
 
 use hashbrown::HashTable;
 
@@ -33,13 +42,19 @@ pub struct Planner {
     on: Vec<u32>,
     /// Where each operation's end.
     ends: Vec<u32>,
+    weights: Vec<u64>,
+    /// Each operation's weight and that of the heaviest chain behind it.
+    ranks: Vec<u64>,
+    /// All positions, the highest rank first.
+    order: Vec<u32>,
 }
 
-/// Who waits for whom in a batch.
+/// Who waits for whom in a batch, and who goes first.
 #[derive(Clone, Copy, Debug)]
 pub struct Dependencies<'r> {
     on: &'r [u32],
     ends: &'r [u32],
+    order: &'r [u32],
 }
 
 /// Takes one operation's hints.
@@ -47,6 +62,7 @@ struct Collector<'p> {
     planner: &'p mut Planner,
     fingerprints: &'p Fingerprints,
     position: u32,
+    weight: u64,
 }
 
 impl Hints for Collector<'_> {
@@ -63,6 +79,10 @@ impl Hints for Collector<'_> {
 
     fn merges(&mut self, column: &str, key: &[u8]) {
         self.planner.written.push((self.fingerprints.of(column, key), self.position | RETIRED));
+    }
+
+    fn weighs(&mut self, weight: u64) {
+        self.weight = weight;
     }
 }
 
@@ -81,14 +101,40 @@ impl Planner {
         self.writers.clear();
         self.on.clear();
         self.ends.clear();
+        self.weights.clear();
         for (position, update) in updates.iter().enumerate() {
             let position = position as u32;
-            let mut hints = Collector { planner: self, fingerprints, position };
+            let mut hints = Collector { planner: self, fingerprints, position, weight: 1 };
             app.hints(update.operation(), &mut hints);
+            let weight = hints.weight;
+            self.weights.push(weight);
             self.count_writes();
             self.ends.push(self.on.len() as u32);
         }
-        Dependencies { on: &self.on, ends: &self.ends }
+        self.rank();
+        Dependencies { on: &self.on, ends: &self.ends, order: &self.order }
+    }
+
+    /// Puts the operations with the most work behind them first.
+    fn rank(&mut self) {
+        let Planner { on, ends, weights, ranks, order, .. } = self;
+        ranks.clear();
+        ranks.resize(weights.len(), 0);
+        let mut end = on.len();
+        for position in (0..weights.len()).rev() {
+            // Those that wait for it come later in the batch, so they have their ranks.
+            let rank = ranks[position].saturating_add(weights[position]);
+            ranks[position] = rank;
+            let start = start_of(ends, position);
+            for &before in &on[start..end] {
+                let before = &mut ranks[(before & !RETIRED) as usize];
+                *before = rank.max(*before);
+            }
+            end = start;
+        }
+        order.clear();
+        order.extend(0..weights.len() as u32);
+        order.sort_unstable_by_key(|&position| (Reverse(ranks[position as usize]), position));
     }
 
     /// From here on, readers depend on what the operation at hand writes.
@@ -105,8 +151,39 @@ impl Planner {
 impl Dependencies<'_> {
     /// The dependencies of the operation at `position`.
     fn of(&self, position: usize) -> &[u32] {
-        let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.on[start as usize..self.ends[position] as usize]
+        &self.on[start_of(self.ends, position)..self.ends[position] as usize]
+    }
+}
+
+/// Where the dependencies of the operation at `position` start.
+fn start_of(ends: &[u32], position: usize) -> usize {
+    position.checked_sub(1).map_or(0, |before| ends[before] as usize)
+}
+
+/// Positions that a thread has not yet seen started, in the order in which it would start them.
+struct Left<'b> {
+    positions: &'b mut [u32],
+    /// Those before are started.
+    first: usize,
+}
+
+impl<'b> Left<'b> {
+    fn new(positions: &'b mut [u32]) -> Self {
+        Left { positions, first: 0 }
+    }
+
+    /// The first that is idle and free. Those before it that are not idle are left no more.
+    fn find(&mut self, is_idle: impl Fn(usize) -> bool, is_free: impl Fn(usize) -> bool) -> Option<usize> {
+        for index in self.first..self.positions.len() {
+            let position = self.positions[index] as usize;
+            if !is_idle(position) {
+                self.positions.copy_within(self.first..index, self.first + 1);
+                self.first += 1;
+            } else if is_free(position) {
+                return Some(position);
+            }
+        }
+        None
     }
 }
 
@@ -115,7 +192,7 @@ where
     A: ScalableApp<S>,
     S: CRUDState + Sync,
 {
-    /// Runs whatever is free, lowest position first, until all have retired; false if the batch has stopped.
+    /// Runs whatever is free, highest rank first, until all have retired; false if the batch has stopped.
     pub(super) fn run_by_hints(
         &self,
         dependencies: &Dependencies<'_>,
@@ -123,40 +200,38 @@ where
         memory: &mut Workspace<'b>,
     ) -> bool {
         let mut pause = Pause::default();
-        // All below are started.
-        let mut low = 0;
+        let mut left = Left::new(memory.arena.fill(self.updates.len(), |i| dependencies.order[i]));
         loop {
             let frontier = self.retirement.frontier();
             if frontier == self.updates.len() || self.retirement.is_stopped() {
                 return frontier == self.updates.len();
             }
-            low = low.max(frontier);
-            let started = match self.first_free(dependencies, &mut low, frontier) {
+            let started = match self.first_free(dependencies, &mut left, frontier) {
                 Some(position) => self.speculate(position, frontier, memory),
                 None => false,
             };
-            self.advance(memory);
-            self.look_aside(thread);
-            let busy = started || (self.spread.again && self.run_one_again(memory));
-            if !busy {
+            if started {
+                self.advance(memory);
+            } else if !(self.spread.again && self.run_one_again(memory)) {
                 pause.wait();
             }
+            self.look_aside(thread);
         }
     }
 
-    /// The lowest position from `low` on, inside the window, that nobody has started and that waits for nobody.
-    fn first_free(&self, dependencies: &Dependencies<'_>, low: &mut usize, frontier: usize) -> Option<usize> {
-        let end = frontier.saturating_add(self.spread.window).min(self.updates.len());
-        for position in *low..end {
-            if !self.retirement.is_idle(position) {
-                if position == *low {
-                    *low += 1;
-                }
-            } else if dependencies.of(position).iter().all(|&on| self.is_settled(on, frontier)) {
-                return Some(position);
-            }
-        }
-        None
+    /// The first of those left, inside the window, that nobody has started and that waits for nobody.
+    fn first_free(
+        &self,
+        dependencies: &Dependencies<'_>,
+        left: &mut Left<'_>,
+        frontier: usize,
+    ) -> Option<usize> {
+        let end = frontier.saturating_add(self.spread.window);
+        let settled = |&on: &u32| self.is_settled(on, frontier);
+        left.find(
+            |position| self.retirement.is_idle(position),
+            |position| position < end && dependencies.of(position).iter().all(settled),
+        )
     }
 
     /// True if a dependency need not be waited for any more.
@@ -164,5 +239,66 @@ where
         let position = (on & !RETIRED) as usize;
         let forwarded = self.around.versions.forwards() && on & RETIRED == 0;
         position < frontier || (forwarded && self.retirement.is_finished(position))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A planner that knows who waits for whom, and how heavy everybody is.
+    fn planner(operations: &[(u64, Vec<u32>)]) -> Planner {
+        let mut planner = Planner::default();
+        for (weight, on) in operations {
+            planner.weights.push(*weight);
+            planner.on.extend(on);
+            planner.ends.push(planner.on.len() as u32);
+        }
+        planner.rank();
+        planner
+    }
+
+    #[test]
+    fn what_others_wait_for_longest_goes_first() {
+        // 3 waits for 1, and 4 for 3 and 0; 2 is heavy, but not as heavy as 1, 3 and 4 together.
+        let planner =
+            planner(&[(1, vec![]), (1, vec![]), (5, vec![]), (4, vec![1]), (1, vec![3 | RETIRED, 0])]);
+        assert_eq!(planner.ranks, [2, 6, 5, 5, 1]);
+        assert_eq!(planner.order, [1, 2, 3, 0, 4]);
+    }
+
+    #[test]
+    fn equal_operations_that_wait_for_nobody_keep_their_order() {
+        assert_eq!(planner(&vec![(1, vec![]); 5]).order, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn weights_beyond_all_bounds_add_up_to_the_greatest() {
+        let planner = planner(&[(7, vec![]), (u64::MAX, vec![0])]);
+        assert_eq!(planner.ranks, [u64::MAX, u64::MAX]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_free_is_overlooked(
+            order in Just((0..40u32).collect::<Vec<_>>()).prop_shuffle(),
+            steps in prop::collection::vec((0usize..40, any::<bool>()), 1..200),
+        ) {
+            let mut positions = order.clone();
+            let mut left = Left::new(&mut positions);
+            let (mut idle, mut free) = ([true; 40], [false; 40]);
+            for (position, start) in steps {
+                // Operations become free, and others start them.
+                free[position] = true;
+                idle[position] &= !start;
+                let expected = order.iter().map(|&it| it as usize).find(|&it| idle[it] && free[it]);
+                let found = left.find(|it| idle[it], |it| free[it]);
+                prop_assert_eq!(found, expected);
+                if let Some(found) = found {
+                    idle[found] = false;
+                }
+            }
+        }
     }
 }

@@ -135,8 +135,12 @@ impl Logic for ProgramLogic {
 
     const HINTS: bool = true;
 
-    /// The keys that do not depend on what is read. Instructions that are skipped make some of them wrong.
+    /// The keys that do not depend on what is read. Instructions that are skipped make some of them wrong. The weight means
+    /// nothing.
     fn hints(&self, program: &Program, hints: &mut impl Hints) {
+        if let Some(first) = program.instructions.first() {
+            hints.weighs(u64::MAX >> (first.code % 64));
+        }
         for &Instruction { code, column, key, .. } in
             program.instructions.iter().filter(|i| i.code & 0x80 == 0)
         {

@@ -209,8 +209,10 @@ impl Logic for TraceLogic {
 
     const HINTS: bool = true;
 
-    /// Exact ones: the recording knows what was touched.
+    /// Exact keys: the recording knows what was touched. How long it took it knows, too, but a replica would not: the weight
+    /// is the gas.
     fn hints(&self, operation: &Arc<TraceOperation>, hints: &mut impl Hints) {
+        hints.weighs(operation.gas);
         operation.reads.iter().for_each(|key| hints.reads(key.column.name(), &key.bytes));
         operation.writes.iter().for_each(|key| hints.writes(key.column.name(), &key.bytes));
         for change in &operation.balances {

@@ -80,6 +80,8 @@ pub struct TraceOperation {
     pub id: u64,
     /// Recorded execution time in nanoseconds.
     pub ns: u64,
+    /// Gas that it used.
+    pub gas: u64,
     /// Keys that are read, in the recorded order.
     pub reads: Box<[TraceKey]>,
     /// Keys that are written blindly, with values that follow from what was read.
@@ -151,6 +153,7 @@ impl Builder<'_> {
         TraceOperation {
             id,
             ns: self.transaction.ns,
+            gas: self.transaction.gas,
             reads: recorded(&self.transaction.reads, Self::is_read),
             writes: recorded(&self.transaction.writes, Self::is_written),
             balances: self.balances(),

@@ -31,6 +31,7 @@ pub struct Recording {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Transaction {
     pub(super) ns: u64,
+    pub(super) gas: u64,
     pub(super) from: usize,
     #[serde(deserialize_with = "recipient")]
     pub(super) to: Option<usize>,

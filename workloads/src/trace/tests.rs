@@ -22,10 +22,10 @@ fn header(transactions: usize) -> String {
 }
 
 /// Pays from 0 to 1, with a fee to 2.
-const PAYMENT: &str = r#"{"ns":10,"from":0,"to":1,"r":[[0,"x"],[1,"x"],[2,"x"],[5,"x"]],
+const PAYMENT: &str = r#"{"ns":10,"gas":21,"from":0,"to":1,"r":[[0,"x"],[1,"x"],[2,"x"],[5,"x"]],
  "w":[[0,"x"],[1,"x"],[2,"x"]],"d":[[0,"-9"],[1,"7"],[2,"2"]],"bo":[],"no":[]}"#;
 /// Looks at the balance of 1 and the nonce of 2, which creates something; writes a slot.
-const CALL: &str = r#"{"ns":10,"from":1,"to":0,"r":[[1,"x"],[0,"x"],[6,"x"],[2,"x"]],
+const CALL: &str = r#"{"ns":10,"gas":21,"from":1,"to":0,"r":[[1,"x"],[0,"x"],[6,"x"],[2,"x"]],
  "w":[[1,"x"],[2,"x"],[6,"x"]],"d":[[1,-3],[2,"3"]],"bo":[1],"no":[2]}"#;
 
 fn lines(transactions: &[&str]) -> String {

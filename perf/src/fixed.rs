@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use atlas_smr_execution::batch::UpdateBatch;
 use atlas_smr_execution::error::Failure;
+use atlas_smr_execution::executor::ExecutionMode;
 use atlas_smr_execution::executor::engines::{Engine, Speculative};
 use atlas_smr_execution::metrics::{Counters, Metrics};
 use atlas_smr_execution::reply::BatchReplies;
@@ -33,6 +34,10 @@ pub enum Way {
     Alone,
     /// The engine, ahead of turn, on all threads.
     Forced,
+    /// The same, each unit on one moment.
+    OneMoment,
+    /// The same, by hints.
+    Hinted,
     /// The engine, as it judges.
     Adaptive,
     /// Everything ahead of turn, then all again that collided, with rayon.
@@ -86,6 +91,8 @@ impl OnWorkload for Task<'_> {
         let mut setup = match args.way {
             Way::Alone => Setup::ALONE,
             Way::Forced => Setup::FORCED,
+            Way::OneMoment => Setup { tune: |config| config.forwarding = false, ..Setup::FORCED },
+            Way::Hinted => Setup { mode: ExecutionMode::SpeculateByHints, ..Setup::FORCED },
             _ => Setup::ADAPTIVE,
         }
         .config(args.common.threads);
@@ -96,7 +103,7 @@ impl OnWorkload for Task<'_> {
             Way::Phased => {
                 bench.rayon.install(|| drain(batches, |batch| Ok(baseline::phased(&app, &mut state, batch))))
             }
-            Way::Alone | Way::Forced | Way::Adaptive => {
+            Way::Alone | Way::Forced | Way::OneMoment | Way::Hinted | Way::Adaptive => {
                 let metrics = Arc::new(Metrics::new());
                 let mut engine = <Speculative<_, _> as Engine<_, ShardedState>>::new(
                     &setup,

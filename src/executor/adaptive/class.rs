@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::burst::{BURST_NS, Burst};
+use super::cost::{Average, Common, Cost, WEIGHT};
 use super::{Consent, Way};
 use crate::retire::Counts;
 
@@ -11,10 +13,9 @@ const CHUNK_NS: f64 = 4_000.0;
 const MAX_CHUNK: usize = 32;
 /// A batch worth less than this is over before a worker has come.
 const WORTH_SPREADING_NS: f64 = 2_500.0;
-/// Measured runs that a burst has at least.
-const MEASURED_RUNS: u32 = 3;
-/// How long a burst lasts, without its first run.
-const BURST_NS: f64 = 150_000.0;
+/// Runs that a burst has at least, and where operations are measured, because batches differ there.
+const RUNS: u32 = 3;
+const MEASURED_RUNS: u32 = 6;
 /// The pause after a burst, in bursts: at first, and when they have lost again and again.
 const FIRST_PAUSE: f64 = 32.0;
 /// The same where operations are measured: each burst says more there, and batches that differ may show something else.
@@ -24,9 +25,6 @@ const LONGEST_PAUSE: f64 = 512.0;
 const LOST: f64 = 0.01;
 /// Runs of a burst that do not count: of the first one, in which memory grows, and of the others, where the run is short.
 const FIRST_COLD: u32 = 3;
-/// From this share of a burst's time on, it ends early if it takes `HOPELESS` times as long as the way in use.
-const EARLY: f64 = 0.2;
-const HOPELESS: f64 = 1.2;
 /// Reading the clock costs some 50 ns a batch. Of batches that take less than `SHORT_NS` and run sequentially, one in
 /// `SAMPLED` is timed.
 const SHORT_NS: f64 = 20_000.0;
@@ -42,95 +40,15 @@ const MEASURED_NS: f64 = 1_400.0;
 const MEASURING_NS: f64 = 8_000.0;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
+/// Measured batches differ, so that some of them say little: of two ways that look alike, the one is preferred that knows more
+/// of what collides. What a way costs is multiplied by this before it is compared.
+const PREFERENCE: [f64; Way::ALL.len()] = [1.0, 1.06, 1.03, 1.0];
 /// From this share of replayed units on, it is worth a thought how to avoid them.
 const CONTENDED: f64 = 0.03;
-/// The weight of the newest measurement.
-const WEIGHT: f64 = 0.25;
 /// What is left of a measured batch's weight with the next one. Batches differ, so more of them count.
-const KEPT: f64 = 0.9;
-
-/// A running average; `None` before the first value.
-#[derive(Clone, Copy, Debug, Default)]
-struct Average(Option<f64>);
-
-impl Average {
-    fn add(&mut self, value: f64) {
-        self.0 = Some(self.0.map_or(value, |average| average + WEIGHT * (value - average)));
-    }
-}
-
-/// What batches cost lately, for what they were worth.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cost {
-    took_ns: f64,
-    amount: f64,
-}
-
-impl Cost {
-    fn add(&mut self, took_ns: f64, amount: f64, kept: f64) {
-        self.took_ns = self.took_ns * kept + took_ns;
-        self.amount = self.amount * kept + amount;
-    }
-
-    fn get(self) -> Option<f64> {
-        (self.amount > 0.0).then(|| self.took_ns / self.amount)
-    }
-}
-
-/// Some runs in a row in a way that is not in use. The slowest one is left out of account: a thread that was not on its core
-/// for a while says nothing about the work.
-#[derive(Clone, Copy, Debug)]
-struct Burst {
-    way: Way,
-    /// Runs that are not counted yet.
-    cold: u32,
-    /// Of the runs that count.
-    runs: u32,
-    counted_ns: f64,
-    operations: f64,
-    /// Time and operations of the slowest of them.
-    slowest: (f64, f64),
-}
-
-impl Burst {
-    fn begin(way: Way, cold: u32) -> Burst {
-        let slowest = (0.0, 1.0);
-        Burst { way, cold, runs: 0, counted_ns: 0.0, operations: 0.0, slowest }
-    }
-
-    fn add(&mut self, took_ns: f64, operations: f64) {
-        if self.cold <= 1 && took_ns >= BURST_NS {
-            self.cold = 0;
-        }
-        if self.cold > 0 {
-            self.cold -= 1;
-        } else {
-            self.runs += 1;
-            self.counted_ns += took_ns;
-            self.operations += operations;
-            if took_ns / operations > self.slowest.0 / self.slowest.1 {
-                self.slowest = (took_ns, operations);
-            }
-        }
-    }
-
-    /// Nanoseconds for an operation.
-    fn cost(&self) -> f64 {
-        let (took_ns, operations) = self.typical();
-        took_ns / operations
-    }
-
-    /// All that counts but the slowest run.
-    fn typical(&self) -> (f64, f64) {
-        (self.counted_ns - self.slowest.0, self.operations - self.slowest.1)
-    }
-
-    /// True if enough is known after at least `least` runs, or so much that it cannot become better than `in_use`.
-    fn is_over(&self, in_use: f64, least: u32) -> bool {
-        let hopeless = || self.counted_ns >= EARLY * BURST_NS && self.cost() > HOPELESS * in_use;
-        self.runs > 1 && (self.runs >= least && self.counted_ns >= BURST_NS || hopeless())
-    }
-}
+const KEPT: f64 = 0.95;
+/// What is known of all measured batches counts in each class as much as so many of its own.
+const COMMON: f64 = 4.0;
 
 /// What is known of one size class.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +57,8 @@ pub struct Class {
     operation_ns: Average,
     /// Operations are measured whose position is a multiple of this; none if it is 0.
     measured: usize,
+    /// What a batch takes one operation after the other, where they are measured.
+    worth: Average,
     /// What a batch costs by way: time per operation, or, where they are measured, the share of their time.
     cost: [Cost; Way::ALL.len()],
     /// The share of units that had to be replayed, by way.
@@ -157,6 +77,7 @@ impl Default for Class {
         Class {
             operation_ns: Average::default(),
             measured: 0,
+            worth: Average::default(),
             cost: Default::default(),
             replayed: Default::default(),
             in_use: Way::Sequential,
@@ -177,7 +98,7 @@ impl Class {
     }
 
     /// How to run a batch of `len` operations.
-    pub fn way(&mut self, len: usize, consent: Consent) -> Way {
+    pub fn way(&mut self, len: usize, consent: Consent, common: &Common) -> Way {
         let Some(per_operation) = self.operation_ns.0 else {
             return Way::Sequential;
         };
@@ -186,10 +107,10 @@ impl Class {
         }
         if self.burst.is_none()
             && self.until_burst_ns <= 0.0
-            && let Some(way) = self.next_to_try(consent)
+            && let Some(way) = self.next_to_try(consent, common)
         {
             self.last_tried = way;
-            let cold = if self.cost_of(way).is_none() { FIRST_COLD } else { 1 };
+            let cold = if self.cost_of(way, common).is_none() { FIRST_COLD } else { 1 };
             self.burst = Some(Burst::begin(way, cold));
         }
         self.burst.map_or(self.in_use, |burst| burst.way)
@@ -211,42 +132,55 @@ impl Class {
     }
 
     /// How many positions a thread should take at once.
-    pub fn chunk(&self, way: Way) -> usize {
+    pub fn chunk(&self, way: Way, common: &Common) -> usize {
         let per_operation = self.operation_ns.0.unwrap_or(CHUNK_NS).max(1.0);
-        let calm = (1.0 - 4.0 * self.stale(way)).max(0.0);
+        let calm = (1.0 - 4.0 * self.stale(way, common)).max(0.0);
         ((CHUNK_NS / per_operation * calm).round() as usize).min(MAX_CHUNK)
     }
 
     /// The share of units that are stale at their turn.
-    pub fn stale(&self, way: Way) -> f64 {
-        self.replayed[way as usize].0.unwrap_or(0.0)
+    pub fn stale(&self, way: Way, common: &Common) -> f64 {
+        self.replayed[way as usize].0.or(common.replayed[way as usize].0).unwrap_or(0.0)
     }
 
-    /// Operations are measured whose position is a multiple of this; none if it is 0.
+    /// Operations are measured whose position is a multiple of this; none if it is 0. As long as nothing is known, all are.
     pub fn measured(&self) -> usize {
-        self.measured
+        if self.operation_ns.0.is_none() { 1 } else { self.measured }
     }
 
     /// Takes in how a batch of `len` operations that ran in `way` went.
-    pub fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts, consent: Consent) {
+    pub fn record(
+        &mut self,
+        len: usize,
+        way: Way,
+        took: Duration,
+        counts: Counts,
+        consent: Consent,
+        common: &mut Common,
+    ) {
         let took_ns = (took.as_nanos() as f64).min(self.longest(len));
         let worked_ns = counts.worked.as_nanos() as f64;
         if counts.speculations > 0 {
-            self.replayed[way as usize].add(counts.replays as f64 / counts.speculations as f64);
+            let share = counts.replays as f64 / counts.speculations as f64;
+            self.replayed[way as usize].add(share);
+            common.replayed[way as usize].add(share);
         }
         self.until_burst_ns -= took_ns;
-        self.learn(len, way, took_ns, worked_ns);
+        self.learn(len, way, took_ns, worked_ns, common);
         let Some(amount) = self.amount(len, way, took_ns, worked_ns) else {
             return;
         };
-        let in_use = self.cost_in_use();
-        let (least, kept) = if self.measured > 0 { (MEASURED_RUNS, KEPT) } else { (1, 1.0 - WEIGHT) };
+        if self.measured > 0 {
+            self.worth.add(amount);
+        }
+        let in_use = self.cost_in_use(common);
+        let (least, kept) = if self.measured > 0 { (MEASURED_RUNS, KEPT) } else { (RUNS, 1.0 - WEIGHT) };
         match &mut self.burst {
             Some(burst) if burst.way == way => {
                 burst.add(took_ns, amount);
                 if burst.is_over(in_use, least) {
                     let burst = *burst;
-                    self.end_burst(burst, consent);
+                    self.end_burst(burst, consent, common);
                 }
             }
             _ => {
@@ -254,7 +188,10 @@ impl Class {
                 // A thread may not have been on its core for a while; the next batches tell.
                 let most = cost.get().map_or(f64::INFINITY, |cost| MOST_RISE * cost * amount);
                 cost.add(took_ns.min(most), amount, kept);
-                self.reconsider();
+                if self.measured > 0 {
+                    common.cost[way as usize].add(took_ns.min(most), amount, kept);
+                }
+                self.reconsider(common);
             }
         }
     }
@@ -265,7 +202,7 @@ impl Class {
     }
 
     /// Takes in what a run says about the operations themselves.
-    fn learn(&mut self, len: usize, way: Way, took_ns: f64, worked_ns: f64) {
+    fn learn(&mut self, len: usize, way: Way, took_ns: f64, worked_ns: f64, common: &Common) {
         let taken = if way == Way::Sequential { took_ns } else { worked_ns };
         if taken > 0.0 {
             // A batch may be slow because the thread was not on its core; the next ones tell.
@@ -279,6 +216,8 @@ impl Class {
             // Costs are in another measure from here on.
             (self.cost, self.burst, self.until_burst_ns) = (Default::default(), None, 0.0);
             self.pause = 0.0;
+            self.measured = measured;
+            self.reconsider(common);
         }
         self.measured = measured;
     }
@@ -293,23 +232,32 @@ impl Class {
     }
 
     /// What is known of a way's cost.
-    fn cost_of(&self, way: Way) -> Option<f64> {
+    fn cost_of(&self, way: Way, common: &Common) -> Option<f64> {
+        let cost = self.cost[way as usize];
         match (self.measured, way) {
-            (1.., Way::Sequential) => Some(1.0),
-            _ => self.cost[way as usize].get(),
+            (0, _) => cost.get(),
+            (_, Way::Sequential) => Some(1.0),
+            _ => cost.and(common.cost[way as usize], COMMON * self.worth.0.unwrap_or(1.0)).get(),
         }
     }
 
-    fn cost_in_use(&self) -> f64 {
-        self.cost_of(self.in_use).unwrap_or(f64::INFINITY)
+    /// A way's cost, for comparing ways.
+    fn judged(&self, way: Way, cost: f64) -> f64 {
+        if self.measured > 0 { cost * PREFERENCE[way as usize] } else { cost }
+    }
+
+    fn cost_in_use(&self, common: &Common) -> f64 {
+        self.cost_of(self.in_use, common).unwrap_or(f64::INFINITY)
     }
 
     /// Where operations are measured, each batch says something about the way in use that holds against all others. Where
     /// they are not, others may have been better only because operations were: then they are tried again soon.
-    fn reconsider(&mut self) {
-        let known = Way::ALL.iter().filter_map(|&way| Some((way, self.cost_of(way)?)));
-        let best = known.min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((way, _)) = best.filter(|best| best.1 < self.cost_in_use() * BETTER) else {
+    fn reconsider(&mut self, common: &Common) {
+        let known = Way::ALL.iter().filter_map(|&way| Some((way, self.cost_of(way, common)?)));
+        let judged = known.map(|(way, cost)| (way, self.judged(way, cost)));
+        let best = judged.min_by(|a, b| a.1.total_cmp(&b.1));
+        let in_use = self.judged(self.in_use, self.cost_in_use(common));
+        let Some((way, _)) = best.filter(|best| best.1 < in_use * BETTER) else {
             return;
         };
         if self.measured > 0 {
@@ -320,52 +268,54 @@ impl Class {
     }
 
     /// True if many units had to be replayed that ran on one moment.
-    pub fn is_contended(&self) -> bool {
-        self.replayed[Way::OneMoment as usize].0.is_some_and(|share| share >= CONTENDED)
+    pub fn is_contended(&self, common: &Common) -> bool {
+        self.stale(Way::OneMoment, common) >= CONTENDED
     }
 
     /// Whether to try a way now and then.
-    fn is_worth_a_try(&self, way: Way, consent: Consent) -> bool {
+    fn is_worth_a_try(&self, way: Way, consent: Consent, common: &Common) -> bool {
         let consented = match way {
             // What it costs is known where operations are measured.
             Way::Sequential => self.measured == 0,
             Way::OneMoment => true,
-            Way::Forwarding => consent.forwarding && self.is_contended(),
-            Way::ByHints => consent.hints && self.is_contended(),
+            Way::Forwarding => consent.forwarding && self.is_contended(common),
+            Way::ByHints => consent.hints && self.is_contended(common),
         };
         consented && way != self.in_use
     }
 
     /// The way to try next, after the last one tried.
-    fn next_to_try(&self, consent: Consent) -> Option<Way> {
+    fn next_to_try(&self, consent: Consent, common: &Common) -> Option<Way> {
         let mut others = Way::ALL.iter().cycle().skip(self.last_tried as usize + 1).take(Way::ALL.len());
-        others.find(|&&way| self.is_worth_a_try(way, consent)).copied()
+        others.find(|&&way| self.is_worth_a_try(way, consent, common)).copied()
     }
 
     /// Compares what a burst measured with the way in use.
-    fn end_burst(&mut self, burst: Burst, consent: Consent) {
+    fn end_burst(&mut self, burst: Burst, consent: Consent, common: &mut Common) {
         self.burst = None;
         let known = &mut self.cost[burst.way as usize];
         if self.measured > 0 {
-            let (took_ns, amount) = burst.typical();
-            known.add(took_ns, amount, KEPT.powf(f64::from(burst.runs - 1)));
+            let Cost { took_ns, amount } = burst.all();
+            let kept = KEPT.powf(f64::from(burst.runs));
+            known.add(took_ns, amount, kept);
+            common.cost[burst.way as usize].add(took_ns, amount, kept);
         } else {
             *known = Cost { took_ns: burst.cost(), amount: 1.0 };
         }
-        let cost = known.get().unwrap_or(f64::INFINITY);
-        if cost < self.cost_in_use() * BETTER {
+        let cost = self.cost_of(burst.way, common).unwrap_or(f64::INFINITY);
+        let in_use = self.cost_in_use(common);
+        if self.judged(burst.way, cost) < self.judged(self.in_use, in_use) * BETTER {
             self.in_use = burst.way;
             self.pause = 0.0;
         } else {
-            let lost = cost / self.cost_in_use() - 1.0;
+            let lost = cost / in_use - 1.0;
             self.pause = (self.pause * 2.0).max(lost / LOST).min(LONGEST_PAUSE);
         }
         self.pause = self.pause.max(if self.measured > 0 { FIRST_MEASURED_PAUSE } else { FIRST_PAUSE });
-        let untried = |&way: &Way| self.is_worth_a_try(way, consent) && self.cost_of(way).is_none();
+        let untried =
+            |&way: &Way| self.is_worth_a_try(way, consent, common) && self.cost_of(way, common).is_none();
         // Each way gets its first burst at once.
         let pause = if Way::ALL.iter().any(untried) { 0.0 } else { self.pause };
-        // Without what its slowest run took more than others.
-        let typical_ns = burst.cost() * burst.operations;
-        self.until_burst_ns = pause * typical_ns.max(BURST_NS);
+        self.until_burst_ns = pause * burst.typical_ns().max(BURST_NS);
     }
 }

@@ -15,11 +15,14 @@
 //!
 //! The choice changes no result, so every replica makes its own.
 
+mod burst;
 mod class;
+mod cost;
 
 use std::time::Duration;
 
 use self::class::Class;
+use self::cost::Common;
 use crate::retire::Counts;
 
 /// A way to run a batch.
@@ -67,6 +70,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Governor {
     classes: [Class; 32],
+    common: Common,
     threads: usize,
     consent: Consent,
 }
@@ -74,7 +78,7 @@ pub(crate) struct Governor {
 impl Governor {
     /// For an engine with this many threads.
     pub(crate) fn new(threads: usize, consent: Consent) -> Self {
-        Governor { classes: [Class::default(); 32], threads, consent }
+        Governor { classes: [Class::default(); 32], common: Common::default(), threads, consent }
     }
 
     /// Takes all batches for contended, until measurements say otherwise.
@@ -87,7 +91,7 @@ impl Governor {
     pub(crate) fn plan(&mut self, len: usize) -> Plan {
         let class = &mut self.classes[size_class(len)];
         let alone = len < 2 || self.threads < 2;
-        match if alone { Way::Sequential } else { class.way(len, self.consent) } {
+        match if alone { Way::Sequential } else { class.way(len, self.consent, &self.common) } {
             Way::Sequential => {
                 let timed = class.times(len);
                 Plan { way: Way::Sequential, chunk: 1, stale: 0.0, again: false, timed, measured: 0 }
@@ -101,10 +105,10 @@ impl Governor {
         let class = &self.classes[size_class(len)];
         Plan {
             way,
-            chunk: class.chunk(way).min(len.div_ceil(2 * self.threads)).max(1),
-            stale: class.stale(way) as f32,
+            chunk: class.chunk(way, &self.common).min(len.div_ceil(2 * self.threads)).max(1),
+            stale: class.stale(way, &self.common) as f32,
             // With two threads there is nobody to spare.
-            again: self.threads > 2 && class.is_contended(),
+            again: self.threads > 2 && class.is_contended(&self.common),
             timed: true,
             measured: class.measured(),
         }
@@ -113,7 +117,8 @@ impl Governor {
     /// Takes in how a batch of `len` operations that ran in `way` went.
     pub(crate) fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts) {
         if len > 0 {
-            self.classes[size_class(len)].record(len, way, took, counts, self.consent);
+            let class = &mut self.classes[size_class(len)];
+            class.record(len, way, took, counts, self.consent, &mut self.common);
         }
     }
 }

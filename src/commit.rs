@@ -2,7 +2,7 @@
 
 use crate::batch::SeqNo;
 use crate::error::StateError;
-use crate::resolver::{Overlay, last_value};
+use crate::resolver::Overlay;
 use crate::state::{CRUDState, Change, Changes, Crew};
 
 /// Commits a fully retired batch. `crew` is lent to states that can write in parallel.
@@ -20,7 +20,7 @@ pub fn commit<S: CRUDState>(
     let mut last = latest.clone();
     let changes = memory.arena.fill(latest.len(), |_| {
         let record = last.next().expect("as many as `len` said");
-        Change { column: record.column(), key: record.key(), value: last_value(state, record, &memory) }
+        Change { column: record.column(), key: record.key(), value: record.value() }
     });
     state.commit(seq, &Changes::new(changes), crew)
 }

@@ -55,9 +55,9 @@ use crate::raw::slots::{Claim, Found, Slots};
 use crate::raw::try_lock::TryLock;
 use crate::reply::{BatchReplies, UpdateReply};
 use crate::resolver::Overlay;
-use crate::state::MergeOperator;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::unit::Outcome;
+use crate::unit::writes::{Record, Written};
 
 /// A finished unit: what it observed and wrote, and its reply, or `None` if the application panicked.
 pub struct Finished<'b, R> {
@@ -176,8 +176,8 @@ pub trait AtTurn<'b, R> {
     /// `reply` as the answer to the operation at `position`.
     fn address(&self, position: usize, reply: R) -> UpdateReply<R>;
 
-    /// The merge operator of a column.
-    fn merge_operator(&self, column: &str) -> MergeOperator;
+    /// What a merge leaves of its key: `operand`, folded into `below`, the write before it, or else into the state's value.
+    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b>;
 }
 
 impl<'b, R> Retirement<'b, R> {
@@ -287,8 +287,8 @@ impl<'b, R> Retirement<'b, R> {
                 }
             };
             let reply = finished.reply.take().expect("a run without a panic leaves a reply");
-            tail.overlay
-                .publish(&finished.outcome.writes, at_turn.memory(), |column| at_turn.merge_operator(column));
+            let fold = |operand: &_, below: Option<&_>| at_turn.fold(operand, below);
+            tail.overlay.publish(&finished.outcome.writes, at_turn.memory(), fold);
             tail.replies.push(at_turn.address(position, reply));
             if at_its_turn {
                 finished.clear();

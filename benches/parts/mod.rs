@@ -14,9 +14,10 @@ use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
 use atlas_smr_execution::internals::resolver::{self, Stamps};
 use atlas_smr_execution::internals::retire::{AtTurn, Counts, Finished, Retirement, Staleness};
+use atlas_smr_execution::internals::unit::writes::{Record, Written};
 use atlas_smr_execution::internals::unit::{ExecutionUnit, Fingerprints, Outcome, Surroundings};
 use atlas_smr_execution::reply::{BatchReplies, UpdateReply};
-use atlas_smr_execution::state::{CRUDState, Crew, MergeOperator, ShardedState};
+use atlas_smr_execution::state::{Crew, ShardedState};
 use workloads::{Logic, Workload};
 
 /// The long-lived parts of an engine with one thread, and what it executes.
@@ -162,7 +163,8 @@ impl<L: Logic> Parts<L> {
         let valid = outcomes.iter().filter(|outcome| overlay.confirms(outcome)).count();
         lap.end(&mut times.validate);
         for outcome in &outcomes {
-            overlay.publish(&outcome.writes, &own, |column| self.state.merge_operator(column));
+            let around = around(&self.state, stamps, &self.fingerprints);
+            overlay.publish(&outcome.writes, &own, |operand, below| around.fold(operand, below, &own));
         }
         lap.end(&mut times.publish);
         (valid, times)
@@ -225,7 +227,7 @@ impl<'b, L: Logic> AtTurn<'b, u64> for Batch<'_, 'b, L> {
         UpdateReply::to_request(&self.updates[position], reply)
     }
 
-    fn merge_operator(&self, column: &str) -> MergeOperator {
-        self.around.state.merge_operator(column)
+    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
+        self.around.fold(operand, below, self.memory)
     }
 }

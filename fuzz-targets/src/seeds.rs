@@ -130,8 +130,7 @@ fn trace() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
         )
     };
     let payment = r#"{"ns":10,"gas":21,"from":0,"to":1,"r":[[0,"x"],[1,"x"],[2,"x"]],"w":[[0,"x"],[1,"x"]],"d":[[0,"-9"],[1,"7"]],"bo":[],"no":[]}"#;
-    let call =
-        r#"{"ns":10,"gas":21,"from":1,"to":-1,"r":[[1,"x"],[3,"x"]],"w":[[3,"x"]],"d":[[1,-3]],"bo":[1],"no":[0]}"#;
+    let call = r#"{"ns":10,"gas":21,"from":1,"to":-1,"r":[[1,"x"],[3,"x"]],"w":[[3,"x"]],"d":[[1,-3]],"bo":[1],"no":[0]}"#;
     let huge = r#"{"ns":18446744073709551615,"gas":18446744073709551615,"from":0,"to":null,"r":[],"w":[],"d":[[0,"170141183460469231731687303715884105727"],[1,"-170141183460469231731687303715884105728"]],"bo":[0],"no":[1]}"#;
     let lines = |transactions: &[&str]| {
         [&[&*header(transactions.len())], transactions].concat().join("\n").into_bytes()

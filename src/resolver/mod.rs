@@ -20,11 +20,10 @@ pub use stamp::Stamps;
 use crate::arena::Workspace;
 use crate::raw::pending::{Head, Pending};
 use crate::raw::table::{Table, Writer};
-use crate::state::{CRUDState, MergeOperator};
 use crate::unit::Outcome;
 use crate::unit::set::Fingerprinted;
 use crate::unit::version::Version;
-use crate::unit::writes::{Kind, Record, WriteSet};
+use crate::unit::writes::{Kind, Record, WriteSet, Written};
 
 /// The newest retired version of every key touched in a batch. There is one per batch; it lives behind the retire lock.
 pub struct Overlay<'b> {
@@ -55,18 +54,6 @@ pub fn begin<'b>(
         memory,
     };
     (Stamps { table: reader, pending }, overlay)
-}
-
-/// `operand`, on top of `below`, which is a write to the same key.
-#[inline(never)]
-fn fold<'b>(
-    operand: &Record<'b>,
-    below: &Record<'b>,
-    memory: &Workspace<'b>,
-    operator: &impl Fn(&str) -> MergeOperator,
-) -> &'b Record<'b> {
-    let folded = below.written().fold(operator(operand.column()), operand.bytes(), memory);
-    memory.arena.alloc_with(|| operand.with(folded))
 }
 
 /// A vector in the arena.
@@ -115,16 +102,17 @@ impl<'b> Overlay<'b> {
         outcome.reads.iter().all(|read| newest(read.fingerprint()).is_none_or(seen))
     }
 
-    /// Makes `writes`, of the unit that retires now, the newest versions of their keys. The versions lie in `memory`, the
-    /// walker's own: what one thread writes next to each other stays in its cache.
+    /// Makes `writes`, of the unit that retires now, the newest versions of their keys. `fold` tells what an operand leaves on
+    /// top of the version below it, if there is one. The versions lie in `memory`, the walker's own: what one thread writes
+    /// next to each other stays in its cache.
     pub fn publish(
         &mut self,
         writes: &WriteSet<'b>,
         memory: &Workspace<'b>,
-        operator: impl Fn(&str) -> MergeOperator,
+        fold: impl Fn(&Record<'b>, Option<&Record<'b>>) -> Written<'b>,
     ) {
         for record in writes.iter() {
-            self.publish_one(record, memory, &operator);
+            self.publish_one(record, memory, &fold);
         }
     }
 
@@ -133,7 +121,7 @@ impl<'b> Overlay<'b> {
         &mut self,
         record: &'b Record<'b>,
         memory: &Workspace<'b>,
-        operator: &impl Fn(&str) -> MergeOperator,
+        fold: &impl Fn(&Record<'b>, Option<&Record<'b>>) -> Written<'b>,
     ) {
         if self.table.must_grow() {
             self.grow();
@@ -144,9 +132,12 @@ impl<'b> Overlay<'b> {
             Some(below) => below.rank,
             None => self.next_rank(),
         };
-        let record = match below {
-            Some(below) if record.kind() == Kind::Operand => fold(record, below.record, memory, operator),
-            _ => record,
+        let record = match record.kind() {
+            Kind::Operand => {
+                let folded = fold(record, below.map(|below| below.record));
+                memory.arena.alloc_with(|| record.with(folded))
+            }
+            Kind::Value | Kind::Tombstone => record,
         };
         let (fingerprint, position) = (record.fingerprint, record.position);
         let previous = place.entry;
@@ -182,24 +173,5 @@ impl<'b> Overlay<'b> {
         let latest = &items[..len];
         let record = |latest: &Option<&'b Version<'b>>| latest.expect("published with its rank").record;
         (latest.iter().map(record), self.memory)
-    }
-}
-
-/// The value that a key's last version leaves in `state`: operands are merged into what is there.
-pub fn last_value<'b, S: CRUDState>(
-    state: &S,
-    last: &'b Record<'b>,
-    memory: &Workspace<'b>,
-) -> Option<&'b [u8]> {
-    match last.kind() {
-        Kind::Value => Some(last.bytes()),
-        Kind::Tombstone => None,
-        Kind::Operand => {
-            let operator = state.merge_operator(last.column());
-            Some(memory.build(|merged| {
-                state
-                    .read_with(last.column(), last.key(), |value| operator.fold(value, last.bytes(), merged));
-            }))
-        }
     }
 }

@@ -24,8 +24,9 @@ use crate::raw::gate::Payload;
 use crate::reply::UpdateReply;
 use crate::resolver::Stamps;
 use crate::retire::{AtTurn, Finished, Retirement};
-use crate::state::{CRUDState, MergeOperator};
+use crate::state::CRUDState;
 use crate::sync::{AtomicU64, Instant, Mutex, Ordering, spin_loop, yield_now};
+use crate::unit::writes::{Record, Written};
 use crate::unit::{ExecutionUnit, Surroundings};
 use hints::Dependencies;
 
@@ -251,7 +252,7 @@ where
         UpdateReply::to_request(&self.run.updates[position], reply)
     }
 
-    fn merge_operator(&self, column: &str) -> MergeOperator {
-        self.run.around.state.merge_operator(column)
+    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
+        self.run.around.fold(operand, below, self.memory)
     }
 }

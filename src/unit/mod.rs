@@ -25,62 +25,20 @@
 //! so that it happened is kept in the outcome.
 
 pub mod bytes;
+mod fingerprint;
 pub mod reads;
 pub mod set;
 pub mod version;
 pub mod writes;
 
-use std::hash::{BuildHasher, Hasher};
-
 use crate::arena::Workspace;
 use crate::state::{CRUDState, MergeOperator};
 use crate::sync::{Cell, RefCell};
 use bytes::Bytes;
+pub use fingerprint::Fingerprints;
 use reads::{Read, ReadSet};
 use version::Version;
 use writes::{Content, Kind, Record, WriteSet, Written};
-
-/// Makes 64-bit fingerprints of (column, key), with random keys of this process: clients cannot choose collisions.
-#[derive(Clone, Debug)]
-pub struct Fingerprints {
-    hasher: ahash::RandomState,
-    mask: u64,
-}
-
-impl Fingerprints {
-    /// Randomly keyed fingerprints.
-    pub fn new() -> Self {
-        // Models are run again by their schedules, so they need the same fingerprints each time.
-        let hasher = if cfg!(any(loom, shuttle)) {
-            ahash::RandomState::with_seeds(1, 2, 3, 4)
-        } else {
-            ahash::RandomState::new()
-        };
-        Fingerprints { hasher, mask: u64::MAX }
-    }
-
-    /// Fingerprints of which only the bits in `mask` differ: for tests of what happens when keys share one.
-    #[cfg(any(test, loom, shuttle, feature = "internals"))]
-    pub fn with_mask(mask: u64) -> Self {
-        Fingerprints { mask, ..Self::new() }
-    }
-
-    /// The fingerprint of `key` in `column`.
-    #[inline]
-    pub fn of(&self, column: &str, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(column.as_bytes());
-        hasher.write(key);
-        // The lengths keep ("ab", "c") and ("a", "bc") apart more often than not; equality is compared in full.
-        hasher.finish() & self.mask
-    }
-}
-
-impl Default for Fingerprints {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// Where a unit finds what other units of its batch have written.
 pub trait Versions<'b>: Copy + Send {
@@ -150,6 +108,29 @@ impl<S, V: Copy> Clone for Surroundings<'_, S, V> {
 }
 
 impl<S, V: Copy> Copy for Surroundings<'_, S, V> {}
+
+impl<S: CRUDState, V> Surroundings<'_, S, V> {
+    /// What a merge leaves of its key at its turn: `operand`, folded into `below`, the retired write before it, or else into
+    /// the state's value.
+    pub fn fold<'b>(
+        &self,
+        operand: &Record<'b>,
+        below: Option<&Record<'b>>,
+        memory: &Workspace<'b>,
+    ) -> Written<'b> {
+        let (column, key) = (operand.column(), operand.key());
+        let operator = self.state.merge_operator(column);
+        match below {
+            Some(below) => below.written().fold(operator, operand.bytes(), memory),
+            None => {
+                let fold = |folded: &mut Vec<u8>| {
+                    self.state.read_with(column, key, |value| operator.fold(value, operand.bytes(), folded));
+                };
+                Written { kind: Kind::Value, bytes: memory.with_scratch(fold, Bytes::copy) }
+            }
+        }
+    }
+}
 
 /// What a unit unwinds with when it is abandoned.
 struct Abandoned;
@@ -255,20 +236,9 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
                 reads.push(&self.memory.arena, read);
             }
         }
-        let Some(record) = seen else {
-            return self.around.state.read_with(column, key, f);
-        };
-        match record.kind() {
-            Kind::Value => f(Some(record.bytes())),
-            Kind::Tombstone => f(None),
-            Kind::Operand => {
-                let state = self.around.state;
-                let operator = state.merge_operator(column);
-                let merged = self.memory.build(|merged| {
-                    state.read_with(column, key, |value| operator.fold(value, record.bytes(), merged));
-                });
-                f(Some(merged))
-            }
+        match seen {
+            Some(record) => f(record.value()),
+            None => self.around.state.read_with(column, key, f),
         }
     }
 
@@ -285,17 +255,14 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
             return self.observe(fingerprint, column, key, f);
         };
         let own = self.writes.get(position);
-        match own.kind() {
-            Kind::Value => f(Some(own.bytes())),
-            Kind::Tombstone => f(None),
-            Kind::Operand => {
-                let operator = self.around.state.merge_operator(column);
-                let merged = self.observe(fingerprint, column, key, |value| {
-                    self.memory.build(|merged| operator.fold(value, own.bytes(), merged))
-                });
-                f(Some(merged))
-            }
+        if own.kind() != Kind::Operand {
+            return f(own.value());
         }
+        let operator = self.around.state.merge_operator(column);
+        let merged = self.observe(fingerprint, column, key, |value| {
+            self.memory.build(|merged| operator.fold(value, own.bytes(), merged))
+        });
+        f(Some(merged))
     }
 
     /// Sets this unit's write to a key.

@@ -13,8 +13,7 @@ pub enum Kind {
     Value,
     /// It is absent.
     Tombstone,
-    /// An operand is merged into whatever was there. In a published version: into the *state's* value, because
-    /// publishing folds it into the version below.
+    /// An operand is merged into whatever was there. Publishing folds it into that, so that versions have values.
     Operand,
 }
 
@@ -85,6 +84,13 @@ impl<'b> Content<'b> {
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get()
+    }
+
+    /// The value that is left; `None` if the key is absent. Not for operands.
+    #[inline]
+    pub fn value(&self) -> Option<&[u8]> {
+        debug_assert_ne!(self.kind, Kind::Operand, "an operand is no value");
+        (self.kind != Kind::Tombstone).then(|| self.bytes.get())
     }
 
     /// True if this is a write to `key` in `column`, compared in full.

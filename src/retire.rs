@@ -65,19 +65,27 @@ pub struct Finished<'b, R> {
     pub outcome: Outcome<'b>,
     /// The reply. A panic ahead of the turn is a failed validation: the operation may rest on an earlier one.
     pub reply: Option<R>,
+    /// The next in a thread's stock of empty ones.
+    pub next: Option<&'b mut Finished<'b, R>>,
 }
 
 impl<R> Finished<'_, R> {
-    /// As if nothing had been run.
+    /// Makes room for another run of the unit.
     pub fn clear(&mut self) {
         self.outcome.clear();
         self.reply = None;
+    }
+
+    /// As if nothing had been run.
+    pub fn empty(&mut self) {
+        self.clear();
+        self.outcome.runs = 0;
     }
 }
 
 impl<R> Default for Finished<'_, R> {
     fn default() -> Self {
-        Finished { outcome: Outcome::default(), reply: None }
+        Finished { outcome: Outcome::default(), reply: None, next: None }
     }
 }
 
@@ -145,15 +153,6 @@ pub struct Tail<'b, R> {
     /// Set when the batch cannot go on.
     pub fault: Option<Fault>,
     stale: Staleness,
-    /// Empty room for a run at its turn: what was used for the one before is in the cache.
-    spare: Option<&'b mut Finished<'b, R>>,
-}
-
-impl<'b, R> Tail<'b, R> {
-    /// Room for a run at its turn.
-    fn room(&mut self, memory: &Workspace<'b>) -> &'b mut Finished<'b, R> {
-        self.spare.take().unwrap_or_else(|| memory.arena.alloc_default())
-    }
 }
 
 /// The retirement of one batch.
@@ -168,6 +167,12 @@ pub struct Retirement<'b, R> {
 pub trait AtTurn<'b, R> {
     /// The walking thread's memory.
     fn memory(&self) -> &Workspace<'b>;
+
+    /// Empty room for a unit.
+    fn room(&mut self) -> &'b mut Finished<'b, R>;
+
+    /// Takes back the room of a unit that has retired.
+    fn take_back(&mut self, room: &'b mut Finished<'b, R>);
 
     /// Runs the operation at `position` into `finished`, which is empty; on success there is a reply. A panic is handed
     /// back.
@@ -184,7 +189,7 @@ impl<'b, R> Retirement<'b, R> {
     /// Nothing is retired, nothing started.
     pub fn new(slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>, stale: Staleness) -> Self {
         let replies = BatchReplies::with_capacity(slots.positions());
-        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None, stale, spare: None };
+        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None, stale };
         Retirement {
             slots,
             frontier: CachePadded::new(AtomicUsize::new(0)),
@@ -265,16 +270,15 @@ impl<'b, R> Retirement<'b, R> {
         let mut position = self.frontier.load(Ordering::Relaxed);
         while position < self.slots.positions() && !self.is_stopped() {
             let accepted = match self.slots.take(position) {
-                Found::Claimed if tail.stale.overtakes() => Err(Self::overtake(tail, at_turn.memory())),
+                Found::Claimed if tail.stale.overtakes() => Err(Self::overtake(tail, at_turn)),
                 Found::Claimed => break,
-                Found::Idle(_claim) => Err(tail.room(at_turn.memory())),
+                Found::Idle(_claim) => Err(at_turn.room()),
                 Found::Done(finished, _claim) if Self::accepts(tail, finished) => Ok(finished),
                 Found::Done(finished, _claim) => {
                     finished.clear();
                     Err(finished)
                 }
             };
-            let at_its_turn = accepted.is_err();
             let finished = match accepted {
                 Ok(finished) => finished,
                 Err(finished) => {
@@ -290,20 +294,16 @@ impl<'b, R> Retirement<'b, R> {
             let fold = |operand: &_, below: Option<&_>| at_turn.fold(operand, below);
             tail.overlay.publish(&finished.outcome.writes, at_turn.memory(), fold);
             tail.replies.push(at_turn.address(position, reply));
-            if at_its_turn {
-                finished.clear();
-                finished.outcome.runs = 0;
-                tail.spare = Some(finished);
-            }
+            at_turn.take_back(finished);
             position += 1;
         }
         self.move_to(position);
     }
 
     /// Room for running a unit that another thread is still running.
-    fn overtake(tail: &mut Tail<'b, R>, memory: &Workspace<'b>) -> &'b mut Finished<'b, R> {
+    fn overtake(tail: &mut Tail<'b, R>, at_turn: &mut impl AtTurn<'b, R>) -> &'b mut Finished<'b, R> {
         tail.counts.overtaken += 1;
-        let finished = tail.room(memory);
+        let finished = at_turn.room();
         // The operation's first run is the other one.
         finished.clear();
         finished

@@ -14,6 +14,7 @@ use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
 use atlas_smr_execution::internals::resolver::{self, Stamps};
 use atlas_smr_execution::internals::retire::{AtTurn, Counts, Finished, Retirement, Staleness};
+use atlas_smr_execution::internals::schedule::stock::Stock;
 use atlas_smr_execution::internals::unit::writes::{Record, Written};
 use atlas_smr_execution::internals::unit::{ExecutionUnit, Fingerprints, Outcome, Surroundings};
 use atlas_smr_execution::reply::{BatchReplies, UpdateReply};
@@ -107,12 +108,12 @@ impl<L: Logic> Parts<L> {
         let slots = Slots::new(lines, len, chunk);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, false);
         let retirement = Retirement::new(slots, overlay, Staleness::expected(0.0));
-        let mut own = lent.take(0);
+        let mut stock = Stock::new(lent.take(0));
         let mut batch = Batch {
             logic: &self.logic,
             around: around(&self.state, stamps, &self.fingerprints),
             updates,
-            memory: &mut own,
+            stock: &mut stock,
         };
         let mut lap = Lap(start);
         lap.end(&mut phases.begin);
@@ -124,7 +125,7 @@ impl<L: Logic> Parts<L> {
             for position in first..end {
                 let claim =
                     claimed.take().or_else(|| retirement.claim(position)).expect("nobody else is here");
-                let finished = batch.memory.arena.alloc_default();
+                let finished = batch.stock.room();
                 assert!(batch.run_unit(position, snapshot, finished).is_ok());
                 claim.finish(finished);
             }
@@ -195,7 +196,7 @@ struct Batch<'r, 'b, L: Logic> {
     logic: &'r L,
     around: Surroundings<'r, ShardedState, Stamps<'b>>,
     updates: &'r [Update<L::Request>],
-    memory: &'r mut Workspace<'b>,
+    stock: &'r mut Stock<'b, u64>,
 }
 
 impl<'b, L: Logic> Batch<'_, 'b, L> {
@@ -206,9 +207,14 @@ impl<'b, L: Logic> Batch<'_, 'b, L> {
         finished: &mut Finished<'b, u64>,
     ) -> Result<(), Payload> {
         let update = &self.updates[position];
-        let Finished { outcome, reply } = finished;
-        let mut unit =
-            ExecutionUnit::new(self.around, self.memory, outcome, position as u32, snapshot as u32);
+        let Finished { outcome, reply, .. } = finished;
+        let mut unit = ExecutionUnit::new(
+            self.around,
+            &mut self.stock.memory,
+            outcome,
+            position as u32,
+            snapshot as u32,
+        );
         *reply = Some(self.logic.execute(&mut unit, update.operation()));
         Ok(())
     }
@@ -216,7 +222,15 @@ impl<'b, L: Logic> Batch<'_, 'b, L> {
 
 impl<'b, L: Logic> AtTurn<'b, u64> for Batch<'_, 'b, L> {
     fn memory(&self) -> &Workspace<'b> {
-        self.memory
+        &self.stock.memory
+    }
+
+    fn room(&mut self) -> &'b mut Finished<'b, u64> {
+        self.stock.room()
+    }
+
+    fn take_back(&mut self, room: &'b mut Finished<'b, u64>) {
+        self.stock.take_back(room);
     }
 
     fn run(&mut self, position: usize, finished: &mut Finished<'b, u64>) -> Result<(), Payload> {
@@ -228,6 +242,6 @@ impl<'b, L: Logic> AtTurn<'b, u64> for Batch<'_, 'b, L> {
     }
 
     fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
-        self.around.fold(operand, below, self.memory)
+        self.around.fold(operand, below, &self.stock.memory)
     }
 }

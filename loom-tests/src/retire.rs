@@ -4,6 +4,8 @@
 //! order and are those of the sequential loop; the head progresses even if nobody has started it; a unit sees exactly
 //! one moment. `glue.rs` checks all of that on every schedule.
 
+use atlas_smr_execution::internals::schedule::stock::Stock;
+
 use crate::glue::{Op, Setup};
 use crate::harness::{Marks, Part, run_model, scope};
 
@@ -15,11 +17,11 @@ fn two_threads(marks: &Marks, ops: &[Op], mine: &[usize], theirs: &[usize]) {
 fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[usize]) -> (Setup, u64) {
     let counts = setup.batch(|batch, lent| {
         let part = |thread: usize, positions: &[usize]| {
-            let mut memory = lent.take(thread);
+            let mut stock = Stock::new(lent.take(thread));
             for &position in positions {
                 let snapshot = batch.retirement.frontier().min(position);
-                batch.speculate(position, snapshot, &mut memory);
-                batch.advance(&mut memory);
+                batch.speculate(position, snapshot, &mut stock);
+                batch.advance(&mut stock);
             }
         };
         let other: Part<'_> = Box::new(|| part(1, theirs));
@@ -149,17 +151,17 @@ fn stale_units_run_again() {
         let mut setup = Setup::new(OPS).again();
         let counts = setup.batch(|batch, lent| {
             let other: Part<'_> = Box::new(|| {
-                let mut memory = lent.take(1);
-                batch.speculate(2, 0, &mut memory);
-                batch.advance(&mut memory);
-                batch.run_one_again(&mut memory);
+                let mut stock = Stock::new(lent.take(1));
+                batch.speculate(2, 0, &mut stock);
+                batch.advance(&mut stock);
+                batch.run_one_again(&mut stock);
             });
             scope(vec![other], || {
-                let mut memory = lent.take(0);
+                let mut stock = Stock::new(lent.take(0));
                 for position in [0, 1] {
                     let snapshot = batch.retirement.frontier().min(position);
-                    batch.speculate(position, snapshot, &mut memory);
-                    batch.advance(&mut memory);
+                    batch.speculate(position, snapshot, &mut stock);
+                    batch.advance(&mut stock);
                 }
             });
             assert_eq!(batch.retirement.frontier(), 3, "no unit that was taken away is left unretired");

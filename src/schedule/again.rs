@@ -7,9 +7,8 @@
 //!
 //! It is only a better guess: retirement validates it like any other. Each unit gets a bounded number of them.
 
-use super::{BatchRun, Pause};
-use crate::app::ScalableApp;
-use crate::arena::Workspace;
+use super::{BatchRun, Pause, Stock};
+use crate::app::{Reply, ScalableApp};
 use crate::state::CRUDState;
 
 /// How far ahead of the frontier to look: those beyond have time.
@@ -23,20 +22,20 @@ where
     S: CRUDState + Sync,
 {
     /// Runs stale units again until all have retired, where the batch is run so.
-    pub(super) fn run_stale(&self, memory: &mut Workspace<'b>) {
+    pub(super) fn run_stale(&self, stock: &mut Stock<'b, Reply<A, S>>) {
         let mut pause = Pause::default();
         while self.spread.again
             && self.retirement.frontier() < self.updates.len()
             && !self.retirement.is_stopped()
         {
-            if !self.run_one_again(memory) {
+            if !self.run_one_again(stock) {
                 pause.wait();
             }
         }
     }
 
     /// Runs the first stale unit ahead of the frontier again; false if there is none.
-    pub fn run_one_again(&self, memory: &mut Workspace<'b>) -> bool {
+    pub fn run_one_again(&self, stock: &mut Stock<'b, Reply<A, S>>) -> bool {
         let frontier = self.retirement.frontier();
         // The unit at the frontier is the walker's.
         let ahead = frontier + 1..(frontier + 1 + AHEAD).min(self.updates.len());
@@ -47,11 +46,11 @@ where
             if stale {
                 finished.clear();
                 let snapshot = self.retirement.frontier().min(position);
-                self.run_ahead(position, snapshot, memory, finished);
+                self.run_ahead(position, snapshot, stock, finished);
             }
             claim.finish(finished);
             // The walker may have been here in the meantime, and left.
-            self.advance(memory);
+            self.advance(stock);
             if stale {
                 return true;
             }

@@ -21,9 +21,8 @@ use std::cmp::Reverse;
 
 use hashbrown::HashTable;
 
-use super::{BatchRun, Pause};
-use crate::app::{Hints, Request, ScalableApp};
-use crate::arena::Workspace;
+use super::{BatchRun, Pause, Stock};
+use crate::app::{Hints, Reply, Request, ScalableApp};
 use crate::batch::Update;
 use crate::state::CRUDState;
 use crate::unit::{Fingerprints, Versions};
@@ -197,22 +196,22 @@ where
         &self,
         dependencies: &Dependencies<'_>,
         thread: usize,
-        memory: &mut Workspace<'b>,
+        stock: &mut Stock<'b, Reply<A, S>>,
     ) -> bool {
         let mut pause = Pause::default();
-        let mut left = Left::new(memory.arena.fill(self.updates.len(), |i| dependencies.order[i]));
+        let mut left = Left::new(stock.memory.arena.fill(self.updates.len(), |i| dependencies.order[i]));
         loop {
             let frontier = self.retirement.frontier();
             if frontier == self.updates.len() || self.retirement.is_stopped() {
                 return frontier == self.updates.len();
             }
             let started = match self.first_free(dependencies, &mut left, frontier) {
-                Some(position) => self.speculate(position, frontier, memory),
+                Some(position) => self.speculate(position, frontier, stock),
                 None => false,
             };
             if started {
-                self.advance(memory);
-            } else if !(self.spread.again && self.run_one_again(memory)) {
+                self.advance(stock);
+            } else if !(self.spread.again && self.run_one_again(stock)) {
                 pause.wait();
             }
             self.look_aside(thread);

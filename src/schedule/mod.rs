@@ -13,6 +13,7 @@
 
 mod again;
 pub mod hints;
+pub mod stock;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -29,6 +30,7 @@ use crate::sync::{AtomicU64, Instant, Mutex, Ordering, spin_loop, yield_now};
 use crate::unit::writes::{Record, Written};
 use crate::unit::{ExecutionUnit, Surroundings};
 use hints::Dependencies;
+use stock::Stock;
 
 /// How a batch is spread over the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,38 +103,38 @@ where
     pub fn work(&self, thread: usize) {
         let stop = || self.retirement.stop();
         let _guard = StopOnPanic(&stop);
-        let mut memory = self.lent.take(thread);
+        let mut stock = Stock::new(self.lent.take(thread));
         let done = match &self.dependencies {
-            Some(dependencies) => self.run_by_hints(dependencies, thread, &mut memory),
-            None => self.run_chunks(thread, &mut memory),
+            Some(dependencies) => self.run_by_hints(dependencies, thread, &mut stock),
+            None => self.run_chunks(thread, &mut stock),
         };
         if done {
-            self.help_out(&mut memory);
-            self.run_stale(&mut memory);
+            self.help_out(&mut stock);
+            self.run_stale(&mut stock);
         }
         if self.spread.measured > 0 {
             // Relaxed: a sum, read when all threads have left.
-            self.worked.fetch_add(memory.worked.get().as_nanos() as u64, Ordering::Relaxed);
+            self.worked.fetch_add(stock.memory.worked.get().as_nanos() as u64, Ordering::Relaxed);
         }
     }
 
     /// Each operation at its turn, on this thread.
     pub fn walk_alone(&self) {
-        let mut memory = self.lent.take(0);
-        self.advance(&mut memory);
+        let mut stock = Stock::new(self.lent.take(0));
+        self.advance(&mut stock);
     }
 
     /// Runs chunks until all are taken; false if the batch has stopped.
-    fn run_chunks(&self, thread: usize, memory: &mut Workspace<'b>) -> bool {
+    fn run_chunks(&self, thread: usize, stock: &mut Stock<'b, Reply<A, S>>) -> bool {
         while let Some(start) = self.queue.take() {
-            if !self.wait_for_window(start, memory) {
+            if !self.wait_for_window(start, stock) {
                 return false;
             }
             let snapshot = self.retirement.frontier();
             for position in start..(start + self.spread.chunk).min(self.updates.len()) {
-                self.speculate(position, snapshot, memory);
+                self.speculate(position, snapshot, stock);
             }
-            self.advance(memory);
+            self.advance(stock);
             self.look_aside(thread);
         }
         true
@@ -147,27 +149,27 @@ where
     }
 
     /// Runs what other threads have taken but not started, lowest position first.
-    fn help_out(&self, memory: &mut Workspace<'b>) {
+    fn help_out(&self, stock: &mut Stock<'b, Reply<A, S>>) {
         let mut position = self.retirement.frontier();
         while position < self.updates.len() && !self.retirement.is_stopped() {
             let snapshot = self.retirement.frontier();
             position = position.max(snapshot);
-            if position < self.updates.len() && self.speculate(position, snapshot, memory) {
-                self.advance(memory);
+            if position < self.updates.len() && self.speculate(position, snapshot, stock) {
+                self.advance(stock);
             }
             position += 1;
         }
     }
 
     /// Waits until `position` is inside the run-ahead window, retiring meanwhile; false if the batch has stopped.
-    fn wait_for_window(&self, position: usize, memory: &mut Workspace<'b>) -> bool {
+    fn wait_for_window(&self, position: usize, stock: &mut Stock<'b, Reply<A, S>>) -> bool {
         let mut pause = Pause::default();
         while position >= self.retirement.frontier().saturating_add(self.spread.window) {
             if self.retirement.is_stopped() {
                 return false;
             }
-            self.advance(memory);
-            if !(self.spread.again && self.run_one_again(memory)) {
+            self.advance(stock);
+            if !(self.spread.again && self.run_one_again(stock)) {
                 pause.wait();
             }
         }
@@ -175,17 +177,17 @@ where
     }
 
     /// Retires what can be retired now.
-    pub fn advance(&self, memory: &mut Workspace<'b>) {
-        self.retirement.advance(&mut Turn { run: self, memory });
+    pub fn advance(&self, stock: &mut Stock<'b, Reply<A, S>>) {
+        self.retirement.advance(&mut Turn { run: self, stock });
     }
 
     /// Runs the unit at `position` on the prefix below `snapshot`, if nobody has; true if it did.
-    pub fn speculate(&self, position: usize, snapshot: usize, memory: &mut Workspace<'b>) -> bool {
+    pub fn speculate(&self, position: usize, snapshot: usize, stock: &mut Stock<'b, Reply<A, S>>) -> bool {
         let Some(claim) = self.retirement.claim(position) else {
             return false;
         };
-        let finished = memory.arena.alloc_default::<Finished<'b, Reply<A, S>>>();
-        self.run_ahead(position, snapshot, memory, finished);
+        let finished = stock.room();
+        self.run_ahead(position, snapshot, stock, finished);
         claim.finish(finished);
         true
     }
@@ -195,11 +197,11 @@ where
         &self,
         position: usize,
         snapshot: usize,
-        memory: &mut Workspace<'b>,
+        stock: &mut Stock<'b, Reply<A, S>>,
         finished: &mut Finished<'b, Reply<A, S>>,
     ) {
         // A panic ahead of the turn leaves no reply; retirement knows what that means.
-        if self.run_unit(position, snapshot, memory, finished).is_ok() {
+        if self.run_unit(position, snapshot, stock, finished).is_ok() {
             self.around.versions.forward(&finished.outcome.writes);
         }
     }
@@ -208,14 +210,15 @@ where
         &self,
         position: usize,
         snapshot: usize,
-        memory: &mut Workspace<'b>,
+        stock: &mut Stock<'b, Reply<A, S>>,
         finished: &mut Finished<'b, Reply<A, S>>,
     ) -> Result<(), Payload> {
         let update = &self.updates[position];
-        let Finished { outcome, reply } = finished;
+        let Finished { outcome, reply, .. } = finished;
         let measured = self.spread.measured;
         let start =
             (measured > 0 && position.is_multiple_of(measured) && outcome.runs == 0).then(Instant::now);
+        let memory = &mut stock.memory;
         let worked = memory.worked.get();
         let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
         // Unwind safety: of a unit that panicked only what it had observed is looked at.
@@ -232,7 +235,7 @@ where
 /// Runs units at their turn, for the walker.
 struct Turn<'t, 'r, 'b, A: Application<S>, S> {
     run: &'t BatchRun<'r, 'b, A, S>,
-    memory: &'t mut Workspace<'b>,
+    stock: &'t mut Stock<'b, Reply<A, S>>,
 }
 
 impl<'b, A, S> AtTurn<'b, Reply<A, S>> for Turn<'_, '_, 'b, A, S>
@@ -241,11 +244,19 @@ where
     S: CRUDState + Sync,
 {
     fn memory(&self) -> &Workspace<'b> {
-        self.memory
+        &self.stock.memory
+    }
+
+    fn room(&mut self) -> &'b mut Finished<'b, Reply<A, S>> {
+        self.stock.room()
+    }
+
+    fn take_back(&mut self, room: &'b mut Finished<'b, Reply<A, S>>) {
+        self.stock.take_back(room);
     }
 
     fn run(&mut self, position: usize, finished: &mut Finished<'b, Reply<A, S>>) -> Result<(), Payload> {
-        self.run.run_unit(position, position, self.memory, finished)
+        self.run.run_unit(position, position, self.stock, finished)
     }
 
     fn address(&self, position: usize, reply: Reply<A, S>) -> UpdateReply<Reply<A, S>> {
@@ -253,6 +264,6 @@ where
     }
 
     fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
-        self.run.around.fold(operand, below, self.memory)
+        self.run.around.fold(operand, below, &self.stock.memory)
     }
 }

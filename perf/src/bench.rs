@@ -10,7 +10,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::args::CommonArgs;
 use crate::error::PerfError;
 use crate::load::States;
-use crate::machine::Watch;
+use crate::machine::{RAYON, Watch};
 use crate::probe::Probe;
 
 /// How long to measure.
@@ -125,6 +125,7 @@ impl Bench {
         let places = Place::reserve(threads);
         let rayon = ThreadPoolBuilder::new()
             .num_threads(threads)
+            .thread_name(|thread| format!("{RAYON}{thread}"))
             .start_handler(move |thread| {
                 places[thread].as_ref().map(Place::pin_current);
             })

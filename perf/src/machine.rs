@@ -1,5 +1,6 @@
 //! Where and of what a measurement was taken.
 
+use std::fs::DirEntry;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,10 @@ pub fn load_average() -> f64 {
     averages.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
 
-/// A share of the time in which some thread had to wait for a core, above which a measurement does not count.
+/// What the names of rayon's threads begin with.
+pub const RAYON: &str = "rayon-";
+
+/// A share of the time for which threads had to wait for a core, above which a measurement does not count.
 const CROWDED: f64 = 0.03;
 
 /// A watch on who wants the cores.
@@ -63,17 +67,30 @@ impl Watch {
         Watch { start: Instant::now(), waited: waited() }
     }
 
-    /// True if there were more threads than cores since then, so that some had to wait.
+    /// True if threads had to wait for a core since then, or if cores were taken away.
     pub fn was_crowded(&self) -> bool {
         let waited = waited().saturating_sub(self.waited);
         waited.as_secs_f64() > CROWDED * self.start.elapsed().as_secs_f64()
     }
 }
 
-/// How long threads of this machine have waited for a core so far, as Linux counts it; nothing where it does not.
+/// How long this process's threads have waited for a core so far, as Linux counts it; nothing where it does not. Rayon's do not
+/// count: pinned to a core that is busy, they wait only to fall asleep.
 fn waited() -> Duration {
-    let pressure = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
-    let some = pressure.lines().find(|line| line.starts_with("some"));
-    let total = some.and_then(|line| line.split("total=").nth(1));
-    Duration::from_micros(total.and_then(|total| total.trim().parse().ok()).unwrap_or(0))
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let read = |thread: &DirEntry, file: &str| std::fs::read_to_string(thread.path().join(file)).ok();
+    let delay = |thread: DirEntry| -> Option<u64> {
+        let name = read(&thread, "comm")?;
+        let schedule = read(&thread, "schedstat").filter(|_| !name.starts_with(RAYON))?;
+        schedule.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    Duration::from_nanos(threads.filter_map(delay).sum()) + stolen()
+}
+
+/// How long a host has run something else on cores that were given to this machine; hundredths of a second, says Linux.
+fn stolen() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let all = stat.lines().find(|line| line.starts_with("cpu "));
+    let steal = all.and_then(|line| line.split_ascii_whitespace().nth(8));
+    Duration::from_millis(10 * steal.and_then(|steal| steal.parse::<u64>().ok()).unwrap_or(0))
 }

@@ -187,6 +187,20 @@ impl Metrics {
         metrics::counter!(Counter::NAMES[counter as usize]).increment(n);
     }
 
+    /// Adds to a counter that nobody else adds to meanwhile, as those of an executor's own thread: an exchange would be a
+    /// tenth of a short batch.
+    #[inline]
+    pub(crate) fn add_alone(&self, counter: Counter, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let cell = &self.counters[counter as usize];
+        // Relaxed: as above.
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        metrics::counter!(Counter::NAMES[counter as usize]).increment(n);
+    }
+
     pub(crate) fn get(&self, counter: Counter) -> u64 {
         // Relaxed: as above.
         self.counters[counter as usize].load(Ordering::Relaxed)

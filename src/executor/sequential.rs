@@ -35,7 +35,7 @@ where
         batch: UpdateBatch<Request<A, S>>,
         _: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
-        self.metrics.add(Counter::sequential_batches, 1);
+        self.metrics.add_alone(Counter::sequential_batches, 1);
         update_in_place(app, state, batch)
     }
 
@@ -57,7 +57,7 @@ where
 /// # Errors
 ///
 /// The application panicked, or returned a wrong number of replies. The state may then hold a part of the batch.
-#[inline]
+#[inline(always)]
 pub(crate) fn update_in_place<A: Application<S>, S>(
     app: &A,
     state: &mut S,

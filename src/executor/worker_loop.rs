@@ -180,8 +180,8 @@ where
         if let Some(decided) = decided {
             metrics.record(Timer::Latency, end.saturating_duration_since(decided));
         }
-        metrics.add(Counter::batches, 1);
-        metrics.add(Counter::operations, operations as u64);
+        metrics.add_alone(Counter::batches, 1);
+        metrics.add_alone(Counter::operations, operations as u64);
         tracing::trace!(%seq, operations, took = ?end.saturating_duration_since(start), "batch executed");
         Ok((replies, end))
     }

@@ -133,8 +133,8 @@ where
             position,
             difference: Text::from(difference),
         };
-        self.metrics.add(Counter::sequential_batches, 1);
-        self.metrics.add(Counter::checked_batches, 1);
+        self.metrics.add_alone(Counter::sequential_batches, 1);
+        self.metrics.add_alone(Counter::checked_batches, 1);
         let plan: Plan = self.governor.plan_by(Way::Sequential, batch.len());
         let mut first = Vec::new();
         let (replies, _) = self.run(app, state, batch, plan, &mut |_| {}, |tail| {

@@ -54,6 +54,8 @@ pub struct Speculative<A, S> {
     governor: Governor,
     planner: Planner,
     mode: ExecutionMode,
+    /// Batches of one operation run in place, whatever the others do.
+    shortest_in_place: bool,
     window: usize,
     consent: Consent,
     steps: u32,
@@ -80,6 +82,7 @@ where
         })?;
         let consent =
             Consent { forwarding: A::FORWARDING && config.forwarding, hints: A::HINTS && config.hints };
+        let in_place = matches!(config.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential);
         Ok(Speculative {
             pool,
             arenas: Arenas::new(report.threads),
@@ -88,6 +91,7 @@ where
             governor: Governor::new(report.threads, consent),
             planner: Planner::default(),
             mode: config.mode,
+            shortest_in_place: S::IN_PLACE && config.check_every.is_none() && in_place,
             window: config.window,
             consent,
             steps: config.step_budget,
@@ -104,6 +108,7 @@ where
         self.pool.pin_caller();
     }
 
+    #[inline]
     fn execute(
         &mut self,
         app: &A,
@@ -111,48 +116,12 @@ where
         batch: UpdateBatch<Request<A, S>>,
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
-        if self.checks.is_due() {
-            return Ok(self.run_checked(app, state, &batch)?.0);
-        }
-        let len = batch.len();
-        if len < 2 && S::IN_PLACE && matches!(self.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential)
-        {
+        if batch.len() < 2 && self.shortest_in_place {
             // There is nothing to decide, and what deciding costs would be noticed.
-            self.metrics.add(Counter::sequential_batches, 1);
+            self.metrics.add_alone(Counter::sequential_batches, 1);
             return update_in_place(app, state, batch);
         }
-        let plan = match self.mode {
-            ExecutionMode::Speculate if self.consent.forwarding => {
-                self.governor.plan_by(Way::Forwarding, len)
-            }
-            ExecutionMode::Speculate => self.governor.plan_by(Way::OneMoment, len),
-            ExecutionMode::SpeculateByHints => self.governor.plan_by(Way::ByHints, len),
-            ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
-            ExecutionMode::Adaptive => self.governor.plan(len),
-        };
-        let start = plan.timed.then(Instant::now);
-        let beside = self.metrics.get(Counter::unordered_beside);
-        let counter = match plan.way {
-            Way::Sequential => Some(Counter::sequential_batches),
-            Way::OneMoment => None,
-            Way::Forwarding => Some(Counter::forwarding_batches),
-            Way::ByHints => Some(Counter::hinted_batches),
-        };
-        if let Some(counter) = counter {
-            self.metrics.add(counter, 1);
-        }
-        let (replies, counts) = if plan.way == Way::Sequential && S::IN_PLACE {
-            (update_in_place(app, state, batch)?, Counts::default())
-        } else {
-            self.run(app, state, &batch, plan, aside, |_| Ok(Fate::Commit))?
-        };
-        // What was done beside the batch is not the batch's time.
-        if let Some(start) = start
-            && self.metrics.get(Counter::unordered_beside) == beside
-        {
-            self.governor.record(len, plan.way, start.elapsed(), counts);
-        }
-        Ok(replies)
+        self.execute_as_planned(app, state, batch, aside)
     }
 
     fn execute_unordered(
@@ -210,6 +179,53 @@ where
     A: ScalableApp<S>,
     S: CRUDState + Sync + 'static,
 {
+    /// Executes a batch in the way that is planned for it.
+    #[inline(never)]
+    fn execute_as_planned(
+        &mut self,
+        app: &A,
+        state: &mut S,
+        batch: UpdateBatch<Request<A, S>>,
+        aside: Aside<'_, S>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
+        if self.checks.is_due() {
+            return Ok(self.run_checked(app, state, &batch)?.0);
+        }
+        let len = batch.len();
+        let plan = match self.mode {
+            ExecutionMode::Speculate if self.consent.forwarding => {
+                self.governor.plan_by(Way::Forwarding, len)
+            }
+            ExecutionMode::Speculate => self.governor.plan_by(Way::OneMoment, len),
+            ExecutionMode::SpeculateByHints => self.governor.plan_by(Way::ByHints, len),
+            ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
+            ExecutionMode::Adaptive => self.governor.plan(len),
+        };
+        let start = plan.timed.then(Instant::now);
+        let beside = self.metrics.get(Counter::unordered_beside);
+        let counter = match plan.way {
+            Way::Sequential => Some(Counter::sequential_batches),
+            Way::OneMoment => None,
+            Way::Forwarding => Some(Counter::forwarding_batches),
+            Way::ByHints => Some(Counter::hinted_batches),
+        };
+        if let Some(counter) = counter {
+            self.metrics.add_alone(counter, 1);
+        }
+        let (replies, counts) = if plan.way == Way::Sequential && S::IN_PLACE {
+            (update_in_place(app, state, batch)?, Counts::default())
+        } else {
+            self.run(app, state, &batch, plan, aside, |_| Ok(Fate::Commit))?
+        };
+        // What was done beside the batch is not the batch's time.
+        if let Some(start) = start
+            && self.metrics.get(Counter::unordered_beside) == beside
+        {
+            self.governor.record(len, plan.way, start.elapsed(), counts);
+        }
+        Ok(replies)
+    }
+
     /// Executes a batch through units: on all threads, or, if the plan is sequential, each operation at its turn on this
     /// thread. Then commits it, unless `fate` says something else.
     fn run(
@@ -274,12 +290,12 @@ where
         if planner_is_sound {
             self.planner = planner;
         }
-        self.metrics.add(Counter::speculations, counts.speculations);
-        self.metrics.add(Counter::accepted, counts.accepted);
-        self.metrics.add(Counter::replays, counts.replays);
-        self.metrics.add(Counter::collisions, counts.collisions);
-        self.metrics.add(Counter::reruns, counts.reruns);
-        self.metrics.add(Counter::overtaken, counts.overtaken);
+        self.metrics.add_alone(Counter::speculations, counts.speculations);
+        self.metrics.add_alone(Counter::accepted, counts.accepted);
+        self.metrics.add_alone(Counter::replays, counts.replays);
+        self.metrics.add_alone(Counter::collisions, counts.collisions);
+        self.metrics.add_alone(Counter::reruns, counts.reruns);
+        self.metrics.add_alone(Counter::overtaken, counts.overtaken);
         Ok((replies, counts))
     }
 }

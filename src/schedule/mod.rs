@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   in chunks   take the next chunk of positions ─► run its units on the frontier's moment ─► retire what can be retired
-//!   by hints    find the lowest position whose keys are free (hints.rs) ─► run its unit ──► retire what can be retired
+//!   by hints    find, among those whose keys are free, what most work waits for (hints.rs) ─► run its unit ─► retire
 //!   then        run what others have taken but not started
 //!   and, where much was replayed lately, run finished but stale units again before their turn (again.rs)
 //! ```

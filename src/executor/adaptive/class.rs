@@ -218,6 +218,9 @@ impl Class {
             self.pause = 0.0;
             self.measured = measured;
             self.reconsider(common);
+            if common.is_known() {
+                self.until_burst_ns = FIRST_MEASURED_PAUSE * f64::from(MEASURED_RUNS) * took_ns;
+            }
         }
         self.measured = measured;
     }

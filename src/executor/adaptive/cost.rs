@@ -55,3 +55,10 @@ pub struct Common {
     /// The share of units that had to be replayed, by way.
     pub replayed: [Average; Way::ALL.len()],
 }
+
+impl Common {
+    /// True if there were such batches.
+    pub fn is_known(&self) -> bool {
+        self.cost.iter().any(|cost| cost.get().is_some())
+    }
+}

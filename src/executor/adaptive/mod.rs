@@ -2,16 +2,19 @@
 //!
 //! Batches are judged by size class (powers of two), because what pays at 4096 operations may cost at 16. For each class
 //! the governor keeps the time per operation of each way, uses the best one, and now and then tries another in a
-//! short burst. The first run of a burst does not count where it is short, because it pays for waking the workers; of a way's
-//! first burst, some more, in which memory grows. A burst is measured in time, not in operations, so that heavy operations are
-//! not tried for seconds; one that is clearly losing ends early. The pause until the next burst is the longer the more was lost,
-//! and doubles while bursts lose, so that together they cost less than one percent. Forwarding and hints cost something for each
-//! operation, so they are tried only where a noticeable share of units had to be replayed without them.
+//! short burst. The first runs of a burst do not count where they are short, because they pay for waking the workers and for
+//! moving the state to the other caches; of a way's first burst, some more, in which memory grows. A burst is measured in time,
+//! not in operations, so that heavy operations are not tried for seconds; one that is clearly losing ends early. The pause until
+//! the next burst is the longer the more was lost, and doubles while bursts lose, so that together they cost less than one
+//! percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share of units had
+//! to be replayed without them.
 //!
 //! What is compared is time per operation, as long as operations are short. Longer ones may differ much from batch to batch,
 //! so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,
 //! and tell what the batch would have taken one after the other: what is compared is the share of that which it did take.
-//! Of one operation after the other that share is one, so that way needs no trying.
+//! Of one operation after the other that share is one, so that way needs no trying. Such batches differ also in what they gain,
+//! so that a handful of them says little. Therefore what batches of all sizes have shown counts in each class like some of its
+//! own, and of two ways that look alike the one is preferred that knows more of what collides.
 //!
 //! The choice changes no result, so every replica makes its own.
 
@@ -246,6 +249,32 @@ mod tests {
             governor.record(128, plan.way, took, measured(plan, 128, ns));
         }
         assert!(ahead > 450, "{ahead}");
+    }
+
+    #[test]
+    fn batches_of_a_new_size_begin_as_the_others_run() {
+        let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
+        let mut run = |len: usize, batches: usize| {
+            let ways = (0..batches).map(|_| {
+                let plan = governor.plan(len);
+                let share = [1.0, 0.8, 0.7, 0.6][plan.way as usize];
+                let replays = if plan.way == Way::ByHints { 0 } else { 30 };
+                let counts = Counts { speculations: 100, replays, ..measured(plan, len, 10_000.0) };
+                let took = Duration::from_nanos((share * 10_000.0 * len as f64) as u64);
+                governor.record(len, plan.way, took, counts);
+                plan.way
+            });
+            ways.collect::<Vec<_>>()
+        };
+        assert_eq!(run(128, 300).last(), Some(&Way::ByHints));
+        assert_eq!(run(1000, 10), [&[Way::Sequential][..], &[Way::ByHints; 9]].concat());
+    }
+
+    #[test]
+    fn of_ways_that_look_alike_the_one_is_preferred_that_knows_more() {
+        let all = Consent { forwarding: true, hints: true };
+        assert!(ways(all, [10_000.0, 7_000.0, 7_000.0, 7_000.0], 30)[3] > 2000);
+        assert!(ways(all, [10_000.0, 7_000.0, 6_900.0, 7_300.0], 30)[2] > 2000);
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn traces(second: &str) -> tempfile::TempDir {
     folder
 }
 
-const TRANSACTION: &str = "{\"ns\":100,\"from\":0,\"to\":-1,\"r\":[[0,\"x\"],[1,\"x\"],[2,\"x\"]],\
+const TRANSACTION: &str = "{\"ns\":100,\"gas\":21,\"from\":0,\"to\":-1,\"r\":[[0,\"x\"],[1,\"x\"],[2,\"x\"]],\
      \"w\":[[0,\"x\"],[1,\"x\"],[2,\"x\"]],\"d\":[[0,\"-4\"],[1,\"4\"]],\"bo\":[],\"no\":[]}";
 
 fn text(path: &Path) -> &str {

@@ -2,8 +2,8 @@
 //!
 //! A trace is a file of JSON lines, one a block: first a header with the block's key table, then one line for each
 //! transaction with the keys it read (`r`) and wrote (`w`), the balances it changed (`d`), the accounts whose balance
-//! or nonce its code observed (`bo`, `no`), and how long it took (`ns`). [`Recording`] is such a file, checked;
-//! [`Model`] says what a transaction touches when it runs again; [`Trace`] is the workload.
+//! or nonce its code observed (`bo`, `no`), how much gas it used (`gas`), and how long it took (`ns`). [`Recording`] is such
+//! a file, checked; [`Model`] says what a transaction touches when it runs again; [`Trace`] is the workload.
 //!
 //! One block is one batch. An operation reads, works for the recorded time, and writes values that follow from
 //! everything it read and from its own identity: if it ever sees a wrong value, it writes a wrong one.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use crate::batch::SeqNo;
@@ -246,10 +247,17 @@ impl<T> fmt::Debug for QueueError<T> {
     }
 }
 
-/// What the panic of a merge operator unwinds with: it may be called where operations retire, outside of any operation, and
-/// is no defect of the engine there either.
+/// What the panic of a merge operator, or of a state that is read for a merge, unwinds with: that may be where operations
+/// retire, outside of any operation, and is no defect of the engine there either.
 #[derive(Debug)]
-pub(crate) struct MergePanicked(pub(crate) Arc<str>);
+pub(crate) struct MergePanicked(Arc<str>);
+
+impl MergePanicked {
+    /// Unwinds with the message of `panic`.
+    pub(crate) fn unwind(panic: &(dyn Any + Send)) -> ! {
+        resume_unwind(Box::new(MergePanicked(panic_message(panic))))
+    }
+}
 
 /// The text of a panic's payload.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Arc<str> {

@@ -305,7 +305,7 @@ impl<'b, R> Retirement<'b, R> {
         tail.counts.overtaken += 1;
         let finished = at_turn.room();
         // The operation's first run is the other one.
-        finished.clear();
+        finished.outcome.runs = 1;
         finished
     }
 

@@ -178,6 +178,23 @@ fn a_batch_that_panics_leaves_no_trace_on_disk() {
     });
 }
 
+/// A merge looks at what is there where it retires, outside of any operation.
+#[test]
+fn a_disk_that_cannot_be_read_for_a_merge_is_the_cause() {
+    let fatal = || {
+        let mut steps = writes();
+        steps.push(step(|state| state.merge("a", "unreadable", &[1])));
+        steps
+    };
+    on_disk(fatal, None, |cause| {
+        assert!(
+            matches!(cause, Failure::OperationPanicked { position: None, poisoned: false, .. }),
+            "{cause}"
+        );
+        assert!(cause.to_string().contains("the sector cannot be read"), "{cause}");
+    });
+}
+
 #[test]
 fn a_commit_that_is_refused_leaves_no_trace_on_disk() {
     on_disk(writes, trouble(false), |cause| {

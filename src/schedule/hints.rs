@@ -30,6 +30,9 @@ use crate::unit::{Fingerprints, Versions};
 /// Set in a dependency that counts only when it has retired.
 const RETIRED: u32 = 1 << 31;
 
+/// Stands for a position that is started.
+const STARTED: u32 = u32::MAX;
+
 /// Works out dependencies. Lives as long as the engine, so that nothing is allocated per batch.
 #[derive(Debug, Default)]
 pub struct Planner {
@@ -171,18 +174,48 @@ impl<'b> Left<'b> {
         Left { positions, first: 0 }
     }
 
-    /// The first that is idle and free. Those before it that are not idle are left no more.
-    fn find(&mut self, is_idle: impl Fn(usize) -> bool, is_free: impl Fn(usize) -> bool) -> Option<usize> {
+    /// The first in reach that is idle and free. Those before it that are not idle are left no more.
+    fn find(
+        &mut self,
+        is_in_reach: impl Fn(usize) -> bool,
+        is_idle: impl Fn(usize) -> bool,
+        is_free: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let mut found = None;
+        let mut seen = self.first;
+        // Where the last of those that stay will be.
+        let mut started = 0;
         for index in self.first..self.positions.len() {
             let position = self.positions[index] as usize;
+            seen = index + 1;
+            if !is_in_reach(position) {
+                continue;
+            }
             if !is_idle(position) {
-                self.positions.copy_within(self.first..index, self.first + 1);
-                self.first += 1;
+                self.positions[index] = STARTED;
+                started += 1;
             } else if is_free(position) {
-                return Some(position);
+                found = Some(position);
+                break;
             }
         }
-        None
+        self.drop_started(seen, started);
+        found
+    }
+
+    /// Moves what is left before `end` together, towards `end`.
+    fn drop_started(&mut self, end: usize, started: usize) {
+        if started == 0 {
+            return;
+        }
+        let mut to = end;
+        for from in (self.first..end).rev() {
+            if self.positions[from] != STARTED {
+                to -= 1;
+                self.positions[to] = self.positions[from];
+            }
+        }
+        self.first += started;
     }
 }
 
@@ -228,8 +261,9 @@ where
         let end = frontier.saturating_add(self.spread.window);
         let settled = |&on: &u32| self.is_settled(on, frontier);
         left.find(
+            |position| position < end,
             |position| self.retirement.is_idle(position),
-            |position| position < end && dependencies.of(position).iter().all(settled),
+            |position| dependencies.of(position).iter().all(settled),
         )
     }
 
@@ -286,13 +320,15 @@ mod tests {
         ) {
             let mut positions = order.clone();
             let mut left = Left::new(&mut positions);
-            let (mut idle, mut free) = ([true; 40], [false; 40]);
+            let (mut idle, mut free, mut reach) = ([true; 40], [false; 40], 0);
             for (position, start) in steps {
                 // Operations become free, and others start them.
                 free[position] = true;
                 idle[position] &= !start;
-                let expected = order.iter().map(|&it| it as usize).find(|&it| idle[it] && free[it]);
-                let found = left.find(|it| idle[it], |it| free[it]);
+                reach = reach.max(position);
+                let expected =
+                    order.iter().map(|&it| it as usize).find(|&it| it <= reach && idle[it] && free[it]);
+                let found = left.find(|it| it <= reach, |it| idle[it], |it| free[it]);
                 prop_assert_eq!(found, expected);
                 if let Some(found) = found {
                     idle[found] = false;

@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::app::{Application, Reply, Request, ScalableApp};
 use crate::arena::{Lent, Workspace};
 use crate::batch::Update;
+use crate::error::MergePanicked;
 use crate::pool::Queue;
 use crate::raw::gate::Payload;
 use crate::reply::UpdateReply;
@@ -264,6 +265,8 @@ where
     }
 
     fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
-        self.run.around.fold(operand, below, &self.stock.memory)
+        let fold = || self.run.around.fold(operand, below, &self.stock.memory);
+        // A state that panics while it is read for a merge is no defect of the engine. Unwind safety: the batch is dropped.
+        catch_unwind(AssertUnwindSafe(fold)).unwrap_or_else(|panic| MergePanicked::unwind(&*panic))
     }
 }

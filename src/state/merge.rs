@@ -1,9 +1,9 @@
 //! Commutative updates: operators that combine an operand into a value that nobody needs to observe.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::error::{MergePanicked, panic_message};
+use crate::error::MergePanicked;
 
 /// A merge operator of the user's own. It must be associative and commutative ([`check_merge_laws`] tests that), and total:
 /// one that panics stops an executor, but where a later operation overwrites the key, only some executors need to call it.
@@ -84,7 +84,7 @@ impl MergeOperator {
 fn combine(operator: &dyn Merge, a: &[u8], b: &[u8], out: &mut Vec<u8>) {
     // Unwind safety: whoever asked for the combination unwinds as well.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| operator.combine(a, b, out))) {
-        resume_unwind(Box::new(MergePanicked(panic_message(&*panic))));
+        MergePanicked::unwind(&*panic);
     }
 }
 

@@ -120,15 +120,14 @@ impl<S: CRUDState, V> Surroundings<'_, S, V> {
     ) -> Written<'b> {
         let (column, key) = (operand.column(), operand.key());
         let operator = self.state.merge_operator(column);
-        match below {
-            Some(below) => below.written().fold(operator, operand.bytes(), memory),
-            None => {
-                let fold = |folded: &mut Vec<u8>| {
-                    self.state.read_with(column, key, |value| operator.fold(value, operand.bytes(), folded));
-                };
-                Written { kind: Kind::Value, bytes: memory.with_scratch(fold, Bytes::copy) }
+        let fold = |folded: &mut Vec<u8>| {
+            let mut fold = |value: Option<&[u8]>| operator.fold(value, operand.bytes(), folded);
+            match below {
+                Some(below) => fold(below.value()),
+                None => self.state.read_with(column, key, fold),
             }
-        }
+        };
+        Written { kind: Kind::Value, bytes: memory.with_scratch(fold, Bytes::copy) }
     }
 }
 

@@ -60,6 +60,7 @@ impl CRUDState for Disk {
     const IN_PLACE: bool = false;
 
     fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
+        assert_ne!(key, b"unreadable", "the sector cannot be read");
         self.inner().content.map.read(column, key)
     }
 

@@ -20,6 +20,7 @@ pub trait Texts {
     fn delete(&mut self, column: &str, key: &str) -> Option<String>;
     fn put(&mut self, column: &str, key: &str, value: &str);
     fn remove(&mut self, column: &str, key: &str);
+    fn merge(&mut self, column: &str, key: &str, operand: &[u8]);
 }
 
 fn text(bytes: Vec<u8>) -> String {
@@ -49,6 +50,10 @@ impl<S: CRUDState> Texts for S {
 
     fn remove(&mut self, column: &str, key: &str) {
         CRUDState::remove(self, column, key.as_bytes());
+    }
+
+    fn merge(&mut self, column: &str, key: &str, operand: &[u8]) {
+        CRUDState::merge(self, column, key.as_bytes(), operand);
     }
 }
 

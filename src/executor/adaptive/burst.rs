@@ -7,11 +7,13 @@ use super::cost::Cost;
 pub const BURST_NS: f64 = 300_000.0;
 /// Before that, so much does not count: workers wake up, and state moves between the cores' caches.
 const COLD_NS: f64 = 300_000.0;
-/// A run that takes so long counts all the same.
+/// A run that takes so long counts all the same, unless memory still grows.
 const LONG_NS: f64 = 2_000_000.0;
 /// From this share of a burst's time on, it ends early if it takes `HOPELESS` times as long as the way in use.
 const EARLY: f64 = 0.2;
 const HOPELESS: f64 = 1.2;
+/// Runs in a row that were disturbed, after which a burst is given up.
+const DISTURBED: u32 = 8;
 /// The slowest run may cost so many times as much as the others; what it takes beyond that says nothing about the work.
 const SLOWEST: f64 = 2.0;
 
@@ -25,6 +27,8 @@ pub struct Burst {
     /// Runs yet to come that do not count.
     cold: u32,
     cold_ns: f64,
+    /// Runs that were disturbed since one was not.
+    disturbed: u32,
     /// Of those that count.
     total: Cost,
     slowest: Cost,
@@ -33,11 +37,26 @@ pub struct Burst {
 impl Burst {
     /// A burst whose first `cold` runs do not count.
     pub fn begin(way: Way, cold: u32) -> Burst {
-        Burst { way, runs: 0, cold, cold_ns: COLD_NS, total: Cost::default(), slowest: Cost::default() }
+        Burst {
+            way,
+            runs: 0,
+            cold,
+            cold_ns: COLD_NS,
+            disturbed: 0,
+            total: Cost::default(),
+            slowest: Cost::default(),
+        }
+    }
+
+    /// Takes in that a run was disturbed; false if it is no use to go on.
+    pub fn bears_disturbance(&mut self) -> bool {
+        self.disturbed += 1;
+        self.disturbed < DISTURBED
     }
 
     /// Takes in a run.
     pub fn add(&mut self, took_ns: f64, amount: f64) {
+        self.disturbed = 0;
         if self.cold > 1 || (took_ns < LONG_NS && (self.cold > 0 || self.cold_ns > 0.0)) {
             self.cold = self.cold.saturating_sub(1);
             self.cold_ns -= took_ns;

@@ -21,9 +21,11 @@ const FIRST_PAUSE: f64 = 32.0;
 /// The same where operations are measured: each burst says more there, and batches that differ may show something else.
 const FIRST_MEASURED_PAUSE: f64 = 4.0;
 const LONGEST_PAUSE: f64 = 512.0;
+/// The pause of a class that begins with what others know.
+const LONGEST_FIRST_PAUSE_NS: f64 = 500_000_000.0;
 /// What a burst has lost should be about this share of the time until the next one.
 const LOST: f64 = 0.01;
-/// Runs of a burst that do not count: of the first one, in which memory grows, and of the others, where the run is short.
+/// Runs of a way's first burst that do not count, because memory grows.
 const FIRST_COLD: u32 = 3;
 /// Reading the clock costs some 50 ns a batch. Of batches that take less than `SHORT_NS` and run sequentially, one in
 /// `SAMPLED` is timed.
@@ -41,7 +43,8 @@ const MEASURING_NS: f64 = 8_000.0;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
 /// Measured batches differ, so that some of them say little: of two ways that look alike, the one is preferred that knows more
-/// of what collides. What a way costs is multiplied by this before it is compared.
+/// of what collides. What a way costs is multiplied by this before it is compared. Against the loop that is right, too: what
+/// operations are measured to take contains the engine's part.
 const PREFERENCE: [f64; Way::ALL.len()] = [1.0, 1.06, 1.03, 1.0];
 /// From this share of replayed units on, it is worth a thought how to avoid them.
 const CONTENDED: f64 = 0.03;
@@ -163,7 +166,9 @@ impl Class {
         if counts.speculations > 0 {
             let share = counts.replays as f64 / counts.speculations as f64;
             self.replayed[way as usize].add(share);
-            common.replayed[way as usize].add(share);
+            if self.measured > 0 {
+                common.replayed[way as usize].add(share);
+            }
         }
         self.until_burst_ns -= took_ns;
         self.learn(len, way, took_ns, worked_ns, common);
@@ -196,6 +201,17 @@ impl Class {
         }
     }
 
+    /// Takes in that a batch of `len` operations took so long, and not because of its way.
+    pub fn pass_over(&mut self, len: usize, took: Duration) {
+        self.until_burst_ns -= (took.as_nanos() as f64).min(self.longest(len));
+        // What a burst cannot find out now it is to find out later.
+        if self.burst.as_mut().is_some_and(|burst| !burst.bears_disturbance()) {
+            self.burst = None;
+            self.pause = (self.pause * 2.0).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            self.until_burst_ns = self.pause * BURST_NS;
+        }
+    }
+
     /// How long a batch of `len` operations can have taken, in nanoseconds.
     fn longest(&self, len: usize) -> f64 {
         self.operation_ns.0.map_or(f64::INFINITY, |ns| SURPRISE * SHORT_NS.max(ns * len as f64))
@@ -218,8 +234,9 @@ impl Class {
             self.pause = 0.0;
             self.measured = measured;
             self.reconsider(common);
-            if common.is_known() {
-                self.until_burst_ns = FIRST_MEASURED_PAUSE * f64::from(MEASURED_RUNS) * took_ns;
+            if measured > 0 && common.is_known() {
+                let pause_ns = FIRST_MEASURED_PAUSE * f64::from(MEASURED_RUNS) * took_ns;
+                self.until_burst_ns = pause_ns.min(LONGEST_FIRST_PAUSE_NS);
             }
         }
         self.measured = measured;
@@ -311,7 +328,7 @@ impl Class {
             self.in_use = burst.way;
             self.pause = 0.0;
         } else {
-            let lost = cost / in_use - 1.0;
+            let lost = burst.cost() / in_use - 1.0;
             self.pause = (self.pause * 2.0).max(lost / LOST).min(LONGEST_PAUSE);
         }
         self.pause = self.pause.max(if self.measured > 0 { FIRST_MEASURED_PAUSE } else { FIRST_PAUSE });

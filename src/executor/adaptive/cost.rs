@@ -57,8 +57,9 @@ pub struct Common {
 }
 
 impl Common {
-    /// True if there were such batches.
+    /// True if such batches ran ahead of turn.
     pub fn is_known(&self) -> bool {
-        self.cost.iter().any(|cost| cost.get().is_some())
+        let sequential = Way::Sequential as usize;
+        self.cost.iter().enumerate().any(|(way, cost)| way != sequential && cost.get().is_some())
     }
 }

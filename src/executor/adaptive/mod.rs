@@ -4,7 +4,7 @@
 //! the governor keeps the time per operation of each way, uses the best one, and now and then tries another in a
 //! short burst. The first runs of a burst do not count where they are short, because they pay for waking the workers and for
 //! moving the state to the other caches; of a way's first burst, some more, in which memory grows. A burst is measured in time,
-//! not in operations, so that heavy operations are not tried for seconds; one that is clearly losing ends early. The pause until
+//! not in operations, and has some runs at least; one that is clearly losing ends early. The pause until
 //! the next burst is the longer the more was lost, and doubles while bursts lose, so that together they cost less than one
 //! percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share of units had
 //! to be replayed without them.
@@ -113,8 +113,13 @@ impl Governor {
             // With two threads there is nobody to spare.
             again: self.threads > 2 && class.is_contended(&self.common),
             timed: true,
-            measured: class.measured(),
+            measured: if way == Way::Sequential { 0 } else { class.measured() },
         }
+    }
+
+    /// Takes in that a batch of `len` operations took so long, and not because of its way.
+    pub(crate) fn pass_over(&mut self, len: usize, took: Duration) {
+        self.classes[size_class(len)].pass_over(len, took);
     }
 
     /// Takes in how a batch of `len` operations that ran in `way` went.
@@ -268,6 +273,24 @@ mod tests {
         };
         assert_eq!(run(128, 300).last(), Some(&Way::ByHints));
         assert_eq!(run(1000, 10), [&[Way::Sequential][..], &[Way::ByHints; 9]].concat());
+    }
+
+    #[test]
+    fn what_is_done_beside_batches_does_not_hold_it_in_a_bad_way() {
+        let mut governor = Governor::new(2, Consent::default());
+        let mut ahead = 0;
+        for _ in 0..4000 {
+            let plan = governor.plan(128);
+            let took = Duration::from_micros(if plan.way == Way::Sequential { 128 } else { 300 });
+            if plan.way == Way::Sequential {
+                governor.record(128, plan.way, took, Counts::default());
+            } else {
+                // There was something beside each of these.
+                governor.pass_over(128, took);
+                ahead += 1;
+            }
+        }
+        assert!(ahead < 400, "{ahead}");
     }
 
     #[test]

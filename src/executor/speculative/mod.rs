@@ -218,10 +218,12 @@ where
             self.run(app, state, &batch, plan, aside, |_| Ok(Fate::Commit))?
         };
         // What was done beside the batch is not the batch's time.
-        if let Some(start) = start
-            && self.metrics.get(Counter::unordered_beside) == beside
-        {
-            self.governor.record(len, plan.way, start.elapsed(), counts);
+        match start {
+            Some(start) if self.metrics.get(Counter::unordered_beside) == beside => {
+                self.governor.record(len, plan.way, start.elapsed(), counts);
+            }
+            Some(start) => self.governor.pass_over(len, start.elapsed()),
+            None => {}
         }
         Ok(replies)
     }

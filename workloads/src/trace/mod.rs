@@ -209,8 +209,7 @@ impl Logic for TraceLogic {
 
     const HINTS: bool = true;
 
-    /// Exact keys: the recording knows what was touched. How long it took it knows, too, but a replica would not: the weight
-    /// is the gas.
+    /// Exact keys: the recording knows what was touched. The weight is the gas that was used; a replica would know its limit.
     fn hints(&self, operation: &Arc<TraceOperation>, hints: &mut impl Hints) {
         hints.weighs(operation.gas);
         operation.reads.iter().for_each(|key| hints.reads(key.column.name(), &key.bytes));

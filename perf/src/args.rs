@@ -131,6 +131,9 @@ pub struct LoadArgs {
     /// Accounts of `transfer`.
     #[arg(long, default_value_t = 1000)]
     pub accounts: u64,
+    /// Share of the operations of `transfer` that are 100 times as heavy.
+    #[arg(long, default_value_t = 0.0)]
+    pub heavy: f64,
     /// Keys of `kv-*` and `ycsb-*` [default: 1000000] and of `branch` [default: 1000].
     #[arg(long)]
     pub keys: Option<u64>,
@@ -151,8 +154,8 @@ impl LoadArgs {
     pub fn load(&self, common: &CommonArgs) -> Result<Load, WorkloadError> {
         Ok(match self.workload {
             WorkloadKind::Transfer => {
-                let (accounts, work_ns) = (self.accounts, self.work_ns);
-                Load::Transfer(Transfer { accounts, work_ns, heavy: 0.0 })
+                let (accounts, work_ns, heavy) = (self.accounts, self.work_ns, self.heavy);
+                Load::Transfer(Transfer { accounts, work_ns, heavy })
             }
             WorkloadKind::Kv(mix) => Load::Kv(Kv { keys: self.keys.unwrap_or(1_000_000), ..Kv::new(mix) }),
             WorkloadKind::Branch => {

@@ -75,6 +75,7 @@ impl Logic for TransferLogic {
     const HINTS: bool = true;
 
     fn hints(&self, request: &TransferRequest, hints: &mut impl Hints) {
+        hints.weighs(if request.heavy { HEAVY } else { 1 });
         for account in [request.from, request.to] {
             let account = key(account.into());
             hints.reads(ACCOUNTS, &account);

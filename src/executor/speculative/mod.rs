@@ -108,7 +108,7 @@ where
         self.pool.pin_caller();
     }
 
-    #[inline]
+    #[inline(always)]
     fn execute(
         &mut self,
         app: &A,

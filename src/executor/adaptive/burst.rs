@@ -85,9 +85,9 @@ impl Burst {
         Cost { took_ns: self.others().took_ns + self.slowest.took_ns.min(most), ..self.total }
     }
 
-    /// How long all runs would have taken if the slowest had been like the others.
-    pub fn typical_ns(&self) -> f64 {
-        self.cost() * self.total.amount
+    /// How long all runs would have taken at this cost.
+    pub fn typical_ns(&self, cost: f64) -> f64 {
+        cost * self.total.amount
     }
 
     /// True if enough is known after at least `least` runs, or so much that it cannot become better than `in_use`.

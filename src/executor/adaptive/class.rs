@@ -21,6 +21,8 @@ const FIRST_PAUSE: f64 = 32.0;
 /// The same where operations are measured: each burst says more there, and batches that differ may show something else.
 const FIRST_MEASURED_PAUSE: f64 = 4.0;
 const LONGEST_PAUSE: f64 = 512.0;
+/// The pause after a first loss, however great that was.
+const SECOND_PAUSE: f64 = 64.0;
 /// The pause of a class that begins with what others know.
 const LONGEST_FIRST_PAUSE_NS: f64 = 500_000_000.0;
 /// What a burst has lost should be about this share of the time until the next one.
@@ -324,18 +326,25 @@ impl Class {
         }
         let cost = self.cost_of(burst.way, common).unwrap_or(f64::INFINITY);
         let in_use = self.cost_in_use(common);
+        let mut burst_ns = burst.typical_ns(burst.cost());
+        if self.pause == 0.0 {
+            // The first time, it is not yet believed that it takes that much longer than in the way in use.
+            burst_ns = burst_ns.min(burst.typical_ns(in_use));
+        }
         if self.judged(burst.way, cost) < self.judged(self.in_use, in_use) * BETTER {
             self.in_use = burst.way;
             self.pause = 0.0;
         } else {
             let lost = burst.cost() / in_use - 1.0;
-            self.pause = (self.pause * 2.0).max(lost / LOST).min(LONGEST_PAUSE);
+            // A burst that went badly by chance is not to count for long.
+            let most = (self.pause * 4.0).clamp(SECOND_PAUSE, LONGEST_PAUSE);
+            self.pause = (self.pause * 2.0).max(lost / LOST).min(most);
         }
         self.pause = self.pause.max(if self.measured > 0 { FIRST_MEASURED_PAUSE } else { FIRST_PAUSE });
         let untried =
             |&way: &Way| self.is_worth_a_try(way, consent, common) && self.cost_of(way, common).is_none();
         // Each way gets its first burst at once.
         let pause = if Way::ALL.iter().any(untried) { 0.0 } else { self.pause };
-        self.until_burst_ns = pause * burst.typical_ns().max(BURST_NS);
+        self.until_burst_ns = pause * burst_ns.max(BURST_NS);
     }
 }

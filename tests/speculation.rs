@@ -202,7 +202,7 @@ fn forwarded_values_save_replays() {
 #[test]
 fn nothing_is_forwarded_unless_application_and_configuration_agree() {
     for counters in [sum::<false>(true), sum::<true>(false)] {
-        // The first unit runs at its turn; all others saw the moment before it.
-        assert_eq!(counters.replays, 49, "{counters:?}");
+        // The first unit runs at its turn; all others saw the moment before it. The last may still be running at its turn.
+        assert_eq!(counters.replays + counters.overtaken, 49, "{counters:?}");
     }
 }

@@ -266,7 +266,7 @@ where
 
     fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
         let fold = || self.run.around.fold(operand, below, &self.stock.memory);
-        // A state that panics while it is read for a merge is no defect of the engine. Unwind safety: the batch is dropped.
+        // What panics here is the merge operator or the state, not the engine. Unwind safety: the batch is dropped.
         catch_unwind(AssertUnwindSafe(fold)).unwrap_or_else(|panic| MergePanicked::unwind(&*panic))
     }
 }

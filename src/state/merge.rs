@@ -1,9 +1,6 @@
 //! Commutative updates: operators that combine an operand into a value that nobody needs to observe.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use crate::error::MergePanicked;
 
 /// A merge operator of the user's own. It must be associative and commutative ([`check_merge_laws`] tests that), and total:
 /// one that panics stops an executor, but where a later operation overwrites the key, only some executors need to call it.
@@ -51,7 +48,7 @@ impl MergeOperator {
         out.clear();
         match self {
             MergeOperator::Custom(operator) => match value {
-                Some(value) => combine(*operator, value, operand, out),
+                Some(value) => operator.combine(value, operand, out),
                 None => out.extend_from_slice(operand),
             },
             MergeOperator::WrappingAdd128 => {
@@ -77,14 +74,6 @@ impl MergeOperator {
             MergeOperator::Max => a.max(b),
             _ => a.wrapping_add(b),
         }
-    }
-}
-
-/// Calls the user's own operator; if it panics, says so by what it unwinds with.
-fn combine(operator: &dyn Merge, a: &[u8], b: &[u8], out: &mut Vec<u8>) {
-    // Unwind safety: whoever asked for the combination unwinds as well.
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| operator.combine(a, b, out))) {
-        MergePanicked::unwind(&*panic);
     }
 }
 

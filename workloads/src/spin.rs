@@ -43,6 +43,12 @@ impl Cost {
         Cost { turns: u64::try_from(turns).unwrap_or(u64::MAX) }
     }
 
+    /// This work in `parts` parts of the same length, to within a turn; together they are all of it.
+    pub fn in_parts(self, parts: u64) -> impl Iterator<Item = Cost> {
+        let up_to = move |part| self.share(part, parts).turns;
+        (0..parts).map(move |part| Cost { turns: up_to(part + 1) - up_to(part) })
+    }
+
     /// Does the work.
     #[inline]
     pub fn spin(self) {
@@ -91,6 +97,8 @@ mod tests {
         assert!(turns(10_000.0) > turns(1000.0) * 9);
         assert_eq!(Cost::of_ns(1000.0).times(100).turns, turns(1000.0) * 100);
         assert_eq!(Cost { turns: 1000 }.share(1, 4), Cost { turns: 250 });
+        assert_eq!(Cost { turns: 10 }.in_parts(3).map(|part| part.turns).collect::<Vec<_>>(), [3, 3, 4]);
+        assert_eq!(Cost { turns: 10 }.in_parts(0).count(), 0);
         assert_eq!(Cost { turns: u64::MAX }.share(u64::MAX, 1), Cost { turns: u64::MAX });
     }
 

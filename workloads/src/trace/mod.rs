@@ -5,8 +5,9 @@
 //! or nonce its code observed (`bo`, `no`), how much gas it used (`gas`), and how long it took (`ns`). [`Recording`] is such
 //! a file, checked; [`Model`] says what a transaction touches when it runs again; [`Trace`] is the workload.
 //!
-//! One block is one batch. An operation reads, works for the recorded time, and writes values that follow from
-//! everything it read and from its own identity: if it ever sees a wrong value, it writes a wrong one.
+//! One block is one batch. An operation reads, in the recorded order, and works for the recorded time, which it spreads
+//! over its reads; then it writes values that follow from everything it read and from its own identity: if it ever sees a
+//! wrong value, it writes a wrong one.
 
 mod model;
 mod parse;
@@ -186,16 +187,27 @@ impl Logic for TraceLogic {
     type Request = Arc<TraceOperation>;
 
     fn execute(&self, state: &mut impl CRUDState, operation: &Arc<TraceOperation>) -> u64 {
-        let mut seen = read_all(state, operation);
-        for change in operation.balances.iter().filter(|change| change.observed) {
+        let observed = || operation.balances.iter().filter(|change| change.observed);
+        let reads = operation.reads.len() + observed().count();
+        let mut work = self.millisecond.share(operation.ns, 1_000_000).in_parts(reads.max(1) as u64);
+        let mut work_on = || work.next().unwrap_or(Cost::NONE).spin();
+        let mut seen = operation.id;
+        for key in &operation.reads {
+            seen = read(state, seen, key);
+            work_on();
+        }
+        for change in observed() {
             let balance = state.read_with(Column::Balance.name(), &change.account, balance);
             seen = mix(mix(seen, balance as u64), (balance >> 64) as u64);
             if let Some(difference) = change.difference {
                 let after = balance.wrapping_add_signed(difference);
                 state.put(Column::Balance.name(), &change.account, &after.to_le_bytes());
             }
+            work_on();
         }
-        self.millisecond.share(operation.ns, 1_000_000).spin();
+        if reads == 0 {
+            work_on();
+        }
         for (key, n) in operation.writes.iter().zip(1..) {
             state.put(key.column.name(), &key.bytes, &value(seen, n));
         }
@@ -225,15 +237,13 @@ impl Logic for TraceLogic {
     }
 
     fn query(&self, state: &impl CRUDState, operation: &Arc<TraceOperation>) -> u64 {
-        read_all(state, operation)
+        operation.reads.iter().fold(operation.id, |seen, key| read(state, seen, key))
     }
 }
 
-/// The hash of the operation's identity and of the values of all keys that it reads.
-fn read_all(state: &impl CRUDState, operation: &TraceOperation) -> u64 {
-    operation.reads.iter().fold(operation.id, |seen, key| {
-        state.read_with(key.column.name(), &key.bytes, |value| mix(seen, checksum(value)))
-    })
+/// The hash of what was `seen` before and of the value of one more key.
+fn read(state: &impl CRUDState, seen: u64, key: &TraceKey) -> u64 {
+    state.read_with(key.column.name(), &key.bytes, |value| mix(seen, checksum(value)))
 }
 
 /// The `n`th value that follows from the hash `seen`: 32 bytes, as long as a slot.

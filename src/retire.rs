@@ -40,8 +40,7 @@
 //!
 //! # What others learn from the frontier
 //!
-//! The walker publishes a unit's versions first and then stores the frontier (R5, Release). A thread that loads the
-//! frontier F (R6, Acquire) therefore finds every version written below F.
+//! Every version that was written below it: steps R5 and R6, in `resolver/frontier.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +53,8 @@ use crate::raw::gate::Payload;
 use crate::raw::slots::{Claim, Found, Slots};
 use crate::raw::try_lock::TryLock;
 use crate::reply::{BatchReplies, UpdateReply};
-use crate::resolver::Overlay;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::resolver::{Frontier, Overlay};
+use crate::sync::{AtomicBool, Ordering, fence};
 use crate::unit::Outcome;
 use crate::unit::writes::{Record, Written};
 
@@ -158,7 +157,7 @@ pub struct Tail<'b, R> {
 /// The retirement of one batch.
 pub struct Retirement<'b, R> {
     slots: Slots<'b, Finished<'b, R>>,
-    frontier: CachePadded<AtomicUsize>,
+    frontier: &'b Frontier,
     stopped: AtomicBool,
     tail: CachePadded<TryLock<Tail<'b, R>>>,
 }
@@ -189,10 +188,11 @@ impl<'b, R> Retirement<'b, R> {
     /// Nothing is retired, nothing started.
     pub fn new(slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>, stale: Staleness) -> Self {
         let replies = BatchReplies::with_capacity(slots.positions());
+        let frontier = overlay.frontier();
         let tail = Tail { overlay, replies, counts: Counts::default(), fault: None, stale };
         Retirement {
             slots,
-            frontier: CachePadded::new(AtomicUsize::new(0)),
+            frontier,
             stopped: AtomicBool::new(false),
             tail: CachePadded::new(TryLock::new(tail)),
         }
@@ -201,8 +201,7 @@ impl<'b, R> Retirement<'b, R> {
     /// How many units are retired: all below this position.
     #[inline]
     pub fn frontier(&self) -> usize {
-        // R6. Acquire: pairs with R5, so that all versions below the frontier are found.
-        self.frontier.load(Ordering::Acquire)
+        self.frontier.passed()
     }
 
     /// True once the batch cannot go on: nothing more needs to be run.
@@ -256,8 +255,8 @@ impl<'b, R> Retirement<'b, R> {
             drop(tail);
             // R3: the guard has released the lock.
             fence(Ordering::SeqCst);
-            // R4. Relaxed: the frontier is this thread's own store, or that of a later holder, who then has this duty.
-            let frontier = self.frontier.load(Ordering::Relaxed);
+            // R4. The frontier is this thread's own store, or that of a later holder, who then has this duty.
+            let frontier = self.frontier.own();
             if frontier == self.slots.positions() || self.is_stopped() || !self.slots.is_done(frontier) {
                 break;
             }
@@ -266,8 +265,7 @@ impl<'b, R> Retirement<'b, R> {
 
     /// Walks forward from the frontier as far as possible.
     fn walk(&self, tail: &mut Tail<'b, R>, at_turn: &mut impl AtTurn<'b, R>) {
-        // Relaxed: only lock holders store it, and the lock orders them.
-        let mut position = self.frontier.load(Ordering::Relaxed);
+        let mut position = self.frontier.own();
         while position < self.slots.positions() && !self.is_stopped() {
             let accepted = match self.slots.take(position) {
                 Found::Claimed if tail.stale.overtakes() => Err(Self::overtake(tail, at_turn)),
@@ -283,7 +281,7 @@ impl<'b, R> Retirement<'b, R> {
                 Ok(finished) => finished,
                 Err(finished) => {
                     // It may take long: others should see what has retired so far.
-                    self.move_to(position);
+                    self.frontier.move_to(position);
                     if let Err(payload) = at_turn.run(position, finished) {
                         return self.fail(tail, position, &*payload);
                     }
@@ -297,7 +295,7 @@ impl<'b, R> Retirement<'b, R> {
             at_turn.take_back(finished);
             position += 1;
         }
-        self.move_to(position);
+        self.frontier.move_to(position);
     }
 
     /// Room for running a unit that another thread is still running.
@@ -307,12 +305,6 @@ impl<'b, R> Retirement<'b, R> {
         // The operation's first run is the other one.
         finished.outcome.runs = 1;
         finished
-    }
-
-    /// Tells everybody that all units below `position` have retired.
-    fn move_to(&self, position: usize) {
-        // R5. Release: publishes the versions of all units below.
-        self.frontier.store(position, Ordering::Release);
     }
 
     /// True if the finished unit saw exactly its prefix and has a reply; otherwise it must be replayed.
@@ -337,7 +329,7 @@ impl<'b, R> Retirement<'b, R> {
 
     /// Ends the batch, when nobody works on it any more; `None` if a unit was left unretired without a fault.
     pub fn into_tail(self) -> Option<Tail<'b, R>> {
-        let frontier = self.frontier.load(Ordering::Relaxed);
+        let frontier = self.frontier.own();
         let complete = frontier == self.slots.positions();
         let tail = CachePadded::into_inner(self.tail).into_inner();
         // The replies of units that were run but not retired, or overtaken: the arena drops nothing.

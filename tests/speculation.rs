@@ -1,8 +1,10 @@
-//! What runs ahead of its turn, and what becomes of it: units that read in circles, and values that are forwarded.
+//! What runs ahead of its turn, and what becomes of it: units that read in circles or move on to a newer moment, and values
+//! that are forwarded.
 
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use atlas_smr_execution::app::{Application, ApplicationData, ScalableApp};
 use atlas_smr_execution::batch::{NodeId, SeqNo, UpdateBatch};
@@ -10,6 +12,7 @@ use atlas_smr_execution::error::BoxError;
 use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
 use atlas_smr_execution::metrics::Counters;
 use atlas_smr_execution::state::{CRUDState, ShardedState};
+use common::Gate;
 use common::rig::{MultiDiv, MultiMon, check};
 
 /// Sets flags, and waits for them.
@@ -205,4 +208,91 @@ fn nothing_is_forwarded_unless_application_and_configuration_agree() {
         // The first unit runs at its turn; all others saw the moment before it. The last may still be running at its turn.
         assert_eq!(counters.replays + counters.overtaken, 49, "{counters:?}");
     }
+}
+
+/// Three operations, of which the second one begins before the first one ends, and reads when the first one has retired.
+#[derive(Clone)]
+struct Late {
+    second_began: Arc<Gate>,
+    third_began: Arc<Gate>,
+    /// What the second one reads before.
+    before: &'static [u8],
+}
+
+impl ApplicationData for Late {
+    type Request = usize;
+    type Reply = Vec<Option<Vec<u8>>>;
+}
+
+impl Late {
+    fn run(&self, state: &mut impl CRUDState, request: usize, ahead: bool) -> Vec<Option<Vec<u8>>> {
+        match request {
+            0 => {
+                if ahead {
+                    self.second_began.pass();
+                }
+                state.put("", b"x", b"1");
+                state.put("", b"y", b"1");
+                Vec::new()
+            }
+            1 => {
+                let before = state.read("", self.before);
+                if ahead {
+                    self.second_began.open();
+                    self.third_began.pass();
+                }
+                vec![before, state.read("", b"x")]
+            }
+            _ => {
+                if ahead {
+                    self.third_began.open();
+                }
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Application<ShardedState> for Late {
+    type AppData = Self;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::new())
+    }
+
+    fn unordered_execution(&self, _: &ShardedState, _: usize) -> Vec<Option<Vec<u8>>> {
+        Vec::new()
+    }
+
+    fn update(&self, state: &mut ShardedState, request: usize) -> Vec<Option<Vec<u8>>> {
+        self.run(state, request, false)
+    }
+}
+
+impl ScalableApp<ShardedState> for Late {
+    fn speculatively_execute(&self, state: &mut impl CRUDState, request: usize) -> Vec<Option<Vec<u8>>> {
+        self.run(state, request, true)
+    }
+}
+
+/// The third operation is outside the window until the first one has retired: only then does the second one read "x".
+fn late(before: &'static [u8]) -> Counters {
+    let app = Late { second_began: Gate::new(), third_began: Gate::new(), before };
+    let mut batch = UpdateBatch::new(SeqNo(1));
+    (0..3).for_each(|id| batch.add(NodeId(1), SeqNo(1), SeqNo(id), id as usize));
+    let mut config = config(2, 1);
+    config.window = 2;
+    check::<MultiMon, _>(&config, &app, &ShardedState::new(), &[batch])
+}
+
+#[test]
+fn a_unit_moves_on_to_a_newer_moment() {
+    let counters = late(b"z");
+    assert_eq!((counters.replays, counters.overtaken), (0, 0), "{counters:?}");
+}
+
+#[test]
+fn a_unit_that_has_seen_what_changed_does_not_move_on() {
+    let counters = late(b"y");
+    assert_eq!(counters.replays, 1, "{counters:?}");
 }

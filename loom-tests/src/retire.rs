@@ -4,6 +4,8 @@
 //! order and are those of the sequential loop; the head progresses even if nobody has started it; a unit sees exactly
 //! one moment. `glue.rs` checks all of that on every schedule.
 
+use std::sync::Mutex;
+
 use atlas_smr_execution::internals::schedule::stock::Stock;
 
 use crate::glue::{Op, Setup};
@@ -14,13 +16,23 @@ fn two_threads(marks: &Marks, ops: &[Op], mine: &[usize], theirs: &[usize]) {
     run_two_threads(marks, Setup::new(ops), mine, theirs);
 }
 
-fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[usize]) -> (Setup, u64) {
+/// Also returns the number of replays, and at which moments units began, as (position, moment).
+fn run_two_threads(
+    marks: &Marks,
+    mut setup: Setup,
+    mine: &[usize],
+    theirs: &[usize],
+) -> (Setup, u64, Vec<(usize, usize)>) {
+    // Loom does not see it.
+    let moments = Mutex::new(Vec::new());
     let counts = setup.batch(|batch, lent| {
         let part = |thread: usize, positions: &[usize]| {
             let mut stock = Stock::new(lent.take(thread));
             for &position in positions {
                 let snapshot = batch.retirement.frontier().min(position);
-                batch.speculate(position, snapshot, &mut stock);
+                if batch.speculate(position, snapshot, &mut stock) {
+                    moments.lock().expect("nobody panics here").push((position, snapshot));
+                }
                 batch.advance(&mut stock);
             }
         };
@@ -32,7 +44,7 @@ fn run_two_threads(marks: &Marks, mut setup: Setup, mine: &[usize], theirs: &[us
     marks.mark("a replay", counts.replays > 0);
     marks.mark("no replay", counts.replays == 0);
     marks.mark("overtaken", counts.overtaken > 0);
-    (setup, counts.replays)
+    (setup, counts.replays, moments.into_inner().expect("nobody panics there"))
 }
 
 #[test]
@@ -88,6 +100,23 @@ fn older_versions_stay() {
 }
 
 #[test]
+fn a_unit_moves_on() {
+    // The third operation may begin before the others have ended, and find the second one's key written when it comes to
+    // it. If it has looked at nothing that has changed, it need not be replayed.
+    const OPS: &[Op] = &[
+        Op { writes: &[1], ..Op::NONE },
+        Op { writes: &[2], ..Op::NONE },
+        Op { reads: &[2, 1], writes: &[3], ..Op::NONE },
+    ];
+    const MARKS: &[&str] = &["a replay", "no replay", "moved on"];
+    run_model("retire::a_unit_moves_on", 3, MARKS, |marks| {
+        let (_, replays, moments) = run_two_threads(marks, Setup::new(OPS), &[0, 1], &[2]);
+        let began_at = |position| moments.iter().find(|&&(other, _)| other == position).map(|&(_, at)| at);
+        marks.mark("moved on", replays == 0 && began_at(2) == Some(0));
+    });
+}
+
+#[test]
 fn merges_form_a_chain() {
     const OPS: &[Op] = &[
         Op { merges: &[1], ..Op::NONE },
@@ -116,7 +145,7 @@ fn values_are_forwarded() {
     ];
     const MARKS: &[&str] = &["a replay", "no replay", "a value was forwarded"];
     run_model("retire::values_are_forwarded", 3, MARKS, |marks| {
-        let (setup, replays) = run_two_threads(marks, Setup::new(OPS).forwarding(), &[1, 0], &[2]);
+        let (setup, replays, _) = run_two_threads(marks, Setup::new(OPS).forwarding(), &[1, 0], &[2]);
         // The third ended before the first, so the second had not retired.
         marks.mark("a value was forwarded", replays == 0 && setup.ended_before(3, 1));
     });

@@ -13,8 +13,10 @@
 //! refuted by a write of the other (a needless replay), but a value is returned only after column and key were compared
 //! in full.
 
+mod frontier;
 mod stamp;
 
+pub use frontier::Frontier;
 pub use stamp::Stamps;
 
 use crate::arena::Workspace;
@@ -31,6 +33,7 @@ pub struct Overlay<'b> {
     /// The newest version of each touched key, in the order of first touch (`Version::rank`).
     latest: Growing<'b, Option<&'b Version<'b>>>,
     forwards: bool,
+    frontier: &'b Frontier,
     memory: Workspace<'b>,
 }
 
@@ -43,6 +46,8 @@ pub fn begin<'b>(
 ) -> (Stamps<'b>, Overlay<'b>) {
     let (reader, writer) = table.begin(len);
     let arena = &memory.arena;
+    let [frontier] = arena.fill(1, |_| Frontier::default()) else { unreachable!("one was asked for") };
+    let frontier = &*frontier;
     let pending = forwards.then(|| {
         let heads = (len * 2).next_power_of_two().max(64);
         Pending::new(arena.fill(heads, |_| Head::default()))
@@ -51,9 +56,10 @@ pub fn begin<'b>(
         table: writer,
         latest: Growing::with_capacity(&memory, (len * 2).max(64)),
         forwards,
+        frontier,
         memory,
     };
-    (Stamps { table: reader, pending }, overlay)
+    (Stamps { table: reader, pending, frontier }, overlay)
 }
 
 /// A vector in the arena.
@@ -88,6 +94,11 @@ impl<'b, T: Copy + Default> Growing<'b, T> {
 }
 
 impl<'b> Overlay<'b> {
+    /// How many units are retired.
+    pub fn frontier(&self) -> &'b Frontier {
+        self.frontier
+    }
+
     /// True if every version that was observed still is the newest: the unit, whose turn it is, has seen exactly its
     /// prefix.
     #[inline]

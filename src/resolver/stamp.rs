@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::Frontier;
 use crate::raw::pending::Pending;
 use crate::raw::table::Reader;
 use crate::unit::set::Fingerprinted;
@@ -22,6 +23,7 @@ pub struct Stamps<'b> {
     pub(super) table: Reader<'b, Version<'b>>,
     /// The writes of finished units, where units may read them.
     pub(super) pending: Option<Pending<'b, Content<'b>>>,
+    pub(super) frontier: &'b Frontier,
 }
 
 impl<'b> Stamps<'b> {
@@ -73,6 +75,11 @@ impl<'b> Versions<'b> for Stamps<'b> {
     #[inline]
     fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>> {
         self.table.get(fingerprint)
+    }
+
+    #[inline]
+    fn retired(&self) -> u32 {
+        self.frontier.passed() as u32
     }
 
     #[inline]

@@ -2,7 +2,8 @@
 //!
 //! An [`ExecutionUnit`] is a [`CRUDState`] over the state and the overlay. It reads its own writes first, then the
 //! newest retired version below its snapshot position, then the state before the batch; it never shows the
-//! application two moments at once. It logs what it observed and keeps what it wrote.
+//! application two moments at once. It logs what it observed and keeps what it wrote. Where a key was written since
+//! that moment, it moves on to a newer one if it can (`moment.rs`).
 //!
 //! ```text
 //!   read --> own writes? --> overlay: newest version < snapshot? --> state
@@ -26,6 +27,7 @@
 
 pub mod bytes;
 mod fingerprint;
+mod moment;
 pub mod reads;
 pub mod set;
 pub mod version;
@@ -36,6 +38,7 @@ use crate::state::{CRUDState, MergeOperator};
 use crate::sync::{Cell, RefCell};
 use bytes::Bytes;
 pub use fingerprint::Fingerprints;
+use moment::Moment;
 use reads::{Read, ReadSet};
 use version::Version;
 use writes::{Content, Kind, Record, WriteSet, Written};
@@ -44,6 +47,9 @@ use writes::{Content, Kind, Record, WriteSet, Written};
 pub trait Versions<'b>: Copy + Send {
     /// The newest version under this fingerprint, of whatever key and position.
     fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>>;
+
+    /// How many units have retired: the versions of all of them are found.
+    fn retired(&self) -> u32;
 
     /// True if units read the newest value instead of one moment.
     fn forwards(&self) -> bool;
@@ -139,7 +145,9 @@ pub struct ExecutionUnit<'u, 'b, S, V> {
     around: Surroundings<'u, S, V>,
     memory: &'u mut Workspace<'b>,
     position: u32,
-    snapshot: u32,
+    moment: Moment<'u>,
+    /// Runs ahead of its turn: what it observes is logged.
+    ahead: bool,
     /// Steps left ahead of its turn.
     steps: Cell<u32>,
     abandoned: RefCell<&'u mut bool>,
@@ -159,12 +167,13 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         snapshot: u32,
     ) -> Self {
         debug_assert!(snapshot <= position);
-        outcome.snapshot = snapshot;
+        let ahead = snapshot < position;
         ExecutionUnit {
             around,
             memory,
             position,
-            snapshot,
+            moment: Moment::new(snapshot, &mut outcome.snapshot),
+            ahead,
             steps: Cell::new(around.steps),
             abandoned: RefCell::new(&mut outcome.abandoned),
             reads: RefCell::new(&mut outcome.reads),
@@ -175,7 +184,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
     /// Counts a step, and gives the key's fingerprint.
     #[inline]
     fn step(&self, column: &str, key: &[u8]) -> u64 {
-        if self.snapshot < self.position {
+        if self.ahead {
             let Some(left) = self.steps.get().checked_sub(1) else {
                 **self.abandoned.borrow_mut() = true;
                 // Not `panic!`: nothing is wrong, and no panic hook should say so.
@@ -196,18 +205,27 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         key: &[u8],
     ) -> (Option<&'b Record<'b>>, Option<&'b Record<'b>>) {
         let versions = self.around.versions;
-        let newest = versions.newest(fingerprint);
+        let mut newest = versions.newest(fingerprint);
         if newest.is_none() && !versions.forwards() {
             return (None, None);
         }
-        if !versions.forwards() || self.snapshot == self.position {
-            let seen = newest.and_then(|version| version.newest_before(self.snapshot));
+        if !versions.forwards() || !self.ahead {
+            let is_newer = |version: &Version<'b>| version.position >= self.moment.get();
+            if self.ahead
+                && newest.is_some_and(is_newer)
+                && self.moment.moves_on(self.position, versions, &self.reads.borrow())
+            {
+                // What is below the new moment may be newer than what was found first.
+                newest = versions.newest(fingerprint);
+            }
+            let seen = newest.and_then(|version| version.newest_before(self.moment.get()));
             return (
                 seen.and_then(|version| version.newest_of(column, key)).map(|version| version.record),
                 None,
             );
         }
-        let after = newest.map_or(self.snapshot, |version| self.snapshot.max(version.position + 1));
+        let snapshot = self.moment.get();
+        let after = newest.map_or(snapshot, |version| snapshot.max(version.position + 1));
         match versions.forwarded(fingerprint, column, key, after..self.position) {
             Some(record) => (Some(record), Some(record)),
             None => {
@@ -227,7 +245,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         f: impl FnOnce(Option<&[u8]>) -> R,
     ) -> R {
         let (seen, newest) = self.seen(fingerprint, column, key);
-        if self.snapshot < self.position {
+        if self.ahead {
             let mut reads = self.reads.borrow_mut();
             let read = Read::new(fingerprint, newest);
             // With forwarding, a second look may show another value than the first: both are checked.

@@ -99,6 +99,8 @@ counters! {
     unordered_operations as UNORDERED_OPERATIONS_EXECUTED_PER_SECOND,
     /// Unordered operations of these that were answered beside an ordered batch, on the state before it.
     unordered_beside,
+    /// Unordered operations of these whose keys were looked up before they were answered.
+    prefetched,
     /// Ordered batches executed.
     batches,
     /// Ordered batches of these that ran sequentially.

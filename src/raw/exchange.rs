@@ -2,9 +2,9 @@
 //!
 //! # Semantics
 //!
-//! [`Exchange::work`] takes chunks of items in ascending order, each once, and puts what `f` makes of an item where the
-//! item was. When all threads are done, [`Exchange::finish`] gives the results in the order of the items, if every item was
-//! exchanged. If `f` panics, what is left of that chunk and all results are leaked: nothing is dropped twice.
+//! [`Exchange::work`] takes chunks of items in ascending order, each once, shows each chunk to `before`, and puts what `f`
+//! makes of an item where the item was. When all threads are done, [`Exchange::finish`] gives the results in the order of the items, if every item was
+//! exchanged. If `before` or `f` panics, what is left of that chunk and all results are leaked: nothing is dropped twice.
 
 use std::mem::MaybeUninit;
 
@@ -23,6 +23,23 @@ pub struct Exchange<T, R> {
 // `T: Send` and `R: Send` allow; nothing is shared.
 unsafe impl<T: Send, R: Send> Sync for Exchange<T, R> {}
 
+/// The items of a chunk that is about to be exchanged.
+pub struct Waiting<'x, T>(&'x [UnsafeCell<MaybeUninit<T>>]);
+
+impl<'x, T> Waiting<'x, T> {
+    /// The items, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &'x T> {
+        self.0.iter().map(|item| {
+            item.with(|item| {
+                // SAFETY: the pointer comes from a cell that is alive for `'x`, and the chunk is this thread's alone.
+                let item = unsafe { &*item };
+                // SAFETY: `new` filled it in, and no item of the chunk is moved out before `'x` ends.
+                unsafe { item.assume_init_ref() }
+            })
+        })
+    }
+}
+
 impl<T, R> Exchange<T, R> {
     /// An exchange of `items`, `chunk` at once.
     ///
@@ -39,7 +56,7 @@ impl<T, R> Exchange<T, R> {
     }
 
     /// Exchanges chunks until all are taken.
-    pub fn work(&self, f: impl Fn(T) -> R) {
+    pub fn work(&self, mut before: impl FnMut(Waiting<'_, T>), f: impl Fn(T) -> R) {
         loop {
             // Relaxed: the read-modify-write alone makes chunks unique; the items were published to this thread by
             // whatever published `self`.
@@ -48,6 +65,7 @@ impl<T, R> Exchange<T, R> {
             if start >= end {
                 return;
             }
+            before(Waiting(&self.items[start..end]));
             for index in start..end {
                 let item = self.items[index].with(|item| {
                     // SAFETY: the pointer comes from a cell that is alive, and the chunk is this thread's alone.
@@ -90,7 +108,7 @@ mod tests {
         for (len, chunk) in [(0, 1), (1, 16), (100, 16), (1000, 7)] {
             let exchange = Exchange::new((0..len).map(|n| n.to_string()).collect(), chunk);
             std::thread::scope(|scope| {
-                (0..3).for_each(|_| drop(scope.spawn(|| exchange.work(|text| format!("<{text}>")))));
+                (0..3).for_each(|_| drop(scope.spawn(|| exchange.work(|_| {}, |text| format!("<{text}>")))));
             });
             let expected: Vec<String> = (0..len).map(|n| format!("<{n}>")).collect();
             assert_eq!(exchange.finish(), Some(expected));
@@ -100,7 +118,7 @@ mod tests {
     #[test]
     fn a_panic_leaves_nothing_half_done() {
         let exchange = Exchange::new(vec![1, 2, 3], 2);
-        let work = || exchange.work(|n| if n == 2 { panic!("two") } else { n });
+        let work = || exchange.work(|_| {}, |n| if n == 2 { panic!("two") } else { n });
         assert!(catch_unwind(AssertUnwindSafe(work)).is_err());
         work();
         assert_eq!(exchange.finish(), None);

@@ -59,6 +59,13 @@ pub trait CRUDState: Send {
         f(self.read(column, key).as_deref())
     }
 
+    /// Brings the value of `key` near, for a request that will soon look at it: into the processor's caches, or into memory.
+    /// It shows nothing and changes nothing. The engine calls it where the application gives
+    /// [`hints`](crate::app::ScalableApp::hints), and only as long as that saves time.
+    fn prefetch(&self, column: &str, key: &[u8]) {
+        let _ = (column, key);
+    }
+
     /// Sets `key` to `value` without looking at what was there.
     fn put(&mut self, column: &str, key: &[u8], value: &[u8]) {
         self.update(column, key, value);

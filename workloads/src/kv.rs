@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use atlas_smr_execution::app::Hints;
 use atlas_smr_execution::batch::UpdateBatch;
 use atlas_smr_execution::state::CRUDState;
 use rand::{Rng, RngExt, SeedableRng};
@@ -129,6 +130,19 @@ impl Logic for KvLogic {
                 let before = state.read_with(VALUES, &key(n), checksum);
                 state.put(VALUES, &key(n), self.value(mix(before, variant)));
                 before
+            }
+        }
+    }
+
+    const HINTS: bool = true;
+
+    fn hints(&self, request: &KvRequest, hints: &mut impl Hints) {
+        match *request {
+            KvRequest::Read { key: n } => hints.reads(VALUES, &key(n)),
+            KvRequest::Put { key: n, .. } => hints.writes(VALUES, &key(n)),
+            KvRequest::Update { key: n, .. } | KvRequest::ReadModifyWrite { key: n, .. } => {
+                hints.reads(VALUES, &key(n));
+                hints.writes(VALUES, &key(n));
             }
         }
     }

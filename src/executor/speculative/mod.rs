@@ -9,6 +9,7 @@
 //! Batches for which that does not pay run in place, like the sequential engine's (adaptive/).
 
 mod checked;
+mod prefetch;
 mod unordered;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use self::checked::{Fate, Schedule};
+use self::prefetch::Prefetching;
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::Engine;
@@ -64,6 +66,7 @@ pub struct Speculative<A, S> {
     threads: usize,
     /// What one unordered request lately took one thread.
     unordered_cost: Duration,
+    prefetching: Prefetching,
     metrics: Arc<Metrics>,
     _types: PhantomData<fn(A, S)>,
 }
@@ -99,6 +102,7 @@ where
             checks: Schedule::new(config.check_every),
             threads: report.threads,
             unordered_cost: Duration::from_nanos(200),
+            prefetching: Prefetching::new(consent.hints),
             metrics,
             _types: PhantomData,
         })

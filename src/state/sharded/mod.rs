@@ -31,6 +31,7 @@ mod shard;
 mod tests;
 
 use std::fmt;
+use std::hint::black_box;
 use std::sync::OnceLock;
 
 use ahash::RandomState;
@@ -329,6 +330,13 @@ impl CRUDState for ShardedState {
         f(self
             .find_spot(column, key)
             .and_then(|Spot { shard, column, hash }| self.shards[shard].get(hash, column, key)))
+    }
+
+    #[inline]
+    fn prefetch(&self, column: &str, key: &[u8]) {
+        if let Some(Spot { shard, column, hash }) = self.find_spot(column, key) {
+            black_box(self.shards[shard].get(hash, column, key).map(Shard::touch));
+        }
     }
 
     #[inline]

@@ -36,6 +36,10 @@ const POSITION_BITS: u32 = 40;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 /// The largest table whose slots can be placed by their tags alone. Small in tests, so that they see both ways.
 const TAGS_SUFFICE: usize = if cfg!(test) { 1 << 10 } else { 1 << (64 - POSITION_BITS) };
+/// Bytes of a cache line, on most machines.
+const CACHE_LINE: usize = 64;
+/// So many cache lines of a value are touched; the rest of a long one is fetched by the processor in order.
+const TOUCHED: usize = 4;
 /// Slots of the smallest table.
 const MIN_SLOTS: usize = 8;
 /// A value that shrinks to less than a quarter of its room gives the room back if that is at least this much. Below,
@@ -174,6 +178,13 @@ impl Shard {
     #[inline]
     pub fn get(&self, hash: u64, column: u32, key: &[u8]) -> Option<&[u8]> {
         self.locate(hash, column, key).map(|found| self.value(found))
+    }
+
+    /// Reads a byte of each cache line of a value, as far as it pays to do so ahead of time.
+    #[inline]
+    pub fn touch(value: &[u8]) -> u8 {
+        let lines = value.iter().step_by(CACHE_LINE).take(TOUCHED);
+        lines.chain(value.last()).fold(0, |all, byte| all ^ byte)
     }
 
     /// Sets a key. Expected O(1), amortized.

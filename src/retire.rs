@@ -248,25 +248,30 @@ impl<'b, R> Retirement<'b, R> {
 
     /// Retires what can be retired now, unless another thread is at it. Call it after finishing units (R1).
     pub fn advance(&self, at_turn: &mut impl AtTurn<'b, R>) {
+        self.advance_to(self.slots.positions(), at_turn);
+    }
+
+    /// The same, up to a position that nobody has started.
+    pub fn advance_to(&self, end: usize, at_turn: &mut impl AtTurn<'b, R>) {
         // R2.
         fence(Ordering::SeqCst);
         while let Some(mut tail) = self.tail.try_lock() {
-            self.walk(&mut tail, at_turn);
+            self.walk(&mut tail, end, at_turn);
             drop(tail);
             // R3: the guard has released the lock.
             fence(Ordering::SeqCst);
             // R4. The frontier is this thread's own store, or that of a later holder, who then has this duty.
             let frontier = self.frontier.own();
-            if frontier == self.slots.positions() || self.is_stopped() || !self.slots.is_done(frontier) {
+            if frontier == end || self.is_stopped() || !self.slots.is_done(frontier) {
                 break;
             }
         }
     }
 
-    /// Walks forward from the frontier as far as possible.
-    fn walk(&self, tail: &mut Tail<'b, R>, at_turn: &mut impl AtTurn<'b, R>) {
+    /// Walks forward from the frontier as far as possible, at most to `end`.
+    fn walk(&self, tail: &mut Tail<'b, R>, end: usize, at_turn: &mut impl AtTurn<'b, R>) {
         let mut position = self.frontier.own();
-        while position < self.slots.positions() && !self.is_stopped() {
+        while position < end && !self.is_stopped() {
             let accepted = match self.slots.take(position) {
                 Found::Claimed if tail.stale.overtakes() => Err(Self::overtake(tail, at_turn)),
                 Found::Claimed => break,

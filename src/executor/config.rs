@@ -22,7 +22,8 @@ pub enum ExecutionMode {
     /// Whatever was faster lately for batches of this size. The choice never changes a result.
     #[default]
     Adaptive,
-    /// Always, in chunks; for tests and measurements.
+    /// Always, in chunks; for tests and measurements. One thread alone runs each unit at its turn, unless
+    /// [`chunk`](ExecutorConfig::chunk) is set.
     Speculate,
     /// Always, each operation when the keys of its [hints](crate::app::ScalableApp::hints) are free; for tests and
     /// measurements.

@@ -33,6 +33,9 @@ use crate::unit::{ExecutionUnit, Surroundings};
 use hints::Dependencies;
 use stock::Stock;
 
+/// How many operations a thread that is alone runs before it looks aside.
+const LOOK: usize = 16;
+
 /// How a batch is spread over the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
@@ -119,10 +122,17 @@ where
         }
     }
 
-    /// Each operation at its turn, on this thread.
-    pub fn walk_alone(&self) {
+    /// Each operation at its turn, on this thread, which looks aside now and then if it `looks`.
+    pub fn walk_alone(&self, looks: bool) {
         let mut stock = Stock::new(self.lent.take(0));
-        self.advance(&mut stock);
+        let step = if looks { LOOK } else { self.updates.len().max(1) };
+        for start in (0..self.updates.len()).step_by(step) {
+            let end = (start + step).min(self.updates.len());
+            self.retirement.advance_to(end, &mut Turn { run: self, stock: &mut stock });
+            if looks {
+                self.look_aside(0);
+            }
+        }
     }
 
     /// Runs chunks until all are taken; false if the batch has stopped.

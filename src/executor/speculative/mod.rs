@@ -246,6 +246,9 @@ where
         let (seq, len) = (batch.sequence_number(), batch.len());
         let in_chunks = matches!(plan.way, Way::OneMoment | Way::Forwarding);
         let chunk = if in_chunks { self.chunk.unwrap_or(plan.chunk) } else { 1 };
+        // A thread that is alone would run the first chunk ahead, and then walk through all the rest.
+        let walks = plan.way == Way::Sequential || (in_chunks && self.threads == 1 && self.chunk.is_none());
+        let measured = if walks { 0 } else { plan.measured };
         let (lent, memory) = self.arenas.lend();
         let lines =
             memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, chunk), |_| Line::default());
@@ -273,15 +276,14 @@ where
             lent,
             queue: self.pool.queue(),
             dependencies,
-            spread: Spread { chunk, window: self.window, again: plan.again, measured: plan.measured },
+            spread: Spread { chunk, window: self.window, again: plan.again, measured },
             worked: AtomicU64::new(0),
             aside: Mutex::new(aside),
         };
-        let ran = carry_out(&mut self.pool, &run, plan.way);
+        let ran = carry_out(&mut self.pool, &run, walks, in_chunks);
         // Relaxed: all threads have left. What some operations took stands for all of them.
-        let measured = len.div_ceil(plan.measured.max(1)).max(1);
-        let worked =
-            Duration::from_nanos(run.worked.load(Ordering::Relaxed)).mul_f64(len as f64 / measured as f64);
+        let share = len as f64 / len.div_ceil(measured.max(1)).max(1) as f64;
+        let worked = Duration::from_nanos(run.worked.load(Ordering::Relaxed)).mul_f64(share);
         let tail = settle(seq, run.retirement.into_tail(), ran)?;
         let fate = fate(&tail)?;
         let Tail { overlay, replies, counts, .. } = tail;
@@ -324,15 +326,21 @@ fn planned<'p, A: ScalableApp<S>, S: CRUDState>(
         .ok()
 }
 
-/// Runs all units: by hints if there are any, in chunks otherwise, or each at its turn on this thread.
-fn carry_out<A, S>(pool: &mut Pool, run: &BatchRun<'_, '_, A, S>, way: Way) -> Result<(), Payload>
+/// Runs all units: each at its turn on this thread, which may look aside, if it `walks`; otherwise by hints if there are any,
+/// or in chunks.
+fn carry_out<A, S>(
+    pool: &mut Pool,
+    run: &BatchRun<'_, '_, A, S>,
+    walks: bool,
+    looks: bool,
+) -> Result<(), Payload>
 where
     A: ScalableApp<S>,
     S: CRUDState + Sync,
 {
-    if way == Way::Sequential {
+    if walks {
         // Unwind safety: as in the gate; the batch is dropped whole.
-        return catch_unwind(AssertUnwindSafe(|| run.walk_alone()));
+        return catch_unwind(AssertUnwindSafe(|| run.walk_alone(looks)));
     }
     let chunks = if run.dependencies.is_none() { run.updates.len() } else { 0 };
     pool.run((0..chunks).step_by(run.spread.chunk), &|thread| run.work(thread))

@@ -100,6 +100,33 @@ impl Planner {
         A: ScalableApp<S>,
         S: CRUDState,
     {
+        self.collect(app, updates, fingerprints);
+        self.rank();
+        Dependencies { on: &self.on, ends: &self.ends, order: &self.order }
+    }
+
+    /// The length of the longest chain of operations of `updates` each of which waits for the one before.
+    pub fn depth<A, S>(
+        &mut self,
+        app: &A,
+        updates: &[Update<Request<A, S>>],
+        fingerprints: &Fingerprints,
+    ) -> usize
+    where
+        A: ScalableApp<S>,
+        S: CRUDState,
+    {
+        self.collect(app, updates, fingerprints);
+        self.weights.fill(1);
+        self.rank();
+        self.ranks.iter().max().map_or(0, |&longest| longest as usize)
+    }
+
+    fn collect<A, S>(&mut self, app: &A, updates: &[Update<Request<A, S>>], fingerprints: &Fingerprints)
+    where
+        A: ScalableApp<S>,
+        S: CRUDState,
+    {
         self.writers.clear();
         self.on.clear();
         self.ends.clear();
@@ -113,8 +140,6 @@ impl Planner {
             self.count_writes();
             self.ends.push(self.on.len() as u32);
         }
-        self.rank();
-        Dependencies { on: &self.on, ends: &self.ends, order: &self.order }
     }
 
     /// Puts the operations with the most work behind them first.

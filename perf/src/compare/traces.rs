@@ -1,6 +1,7 @@
 //! Recorded blocks, one batch each, in their order: all together, and the worst single one.
 
 use std::io::{self, Write};
+use std::iter::repeat_n;
 use std::time::Duration;
 
 use workloads::trace::{Block, Model, Trace};
@@ -13,13 +14,15 @@ use super::with_the_worst;
 use crate::bench::{Bench, Setup, rounds};
 use crate::error::PerfError;
 use crate::load::{Load, populated};
-use crate::sample::Sample;
+use crate::sample::{Sample, group_of};
 use crate::stats::{Spread, median};
 
 /// Blocks with less gas do not count for totals.
 const LARGE: u64 = 4_000_000;
 /// How often all blocks are executed before samples count.
 const WARM_UP: usize = 6;
+/// The shortest blocks are executed so often in a row.
+const MOST_REPEATS: usize = 100;
 
 /// The lines of a row about traces; none if there are no traces here.
 pub fn lines(bench: &Bench, row: &Row) -> Result<Vec<Line>, PerfError> {
@@ -67,7 +70,8 @@ fn load(bench: &Bench, model: Model) -> Result<Trace, PerfError> {
 
 /// The time for all large blocks.
 fn total(bench: &Bench, trace: &Trace, setup: Setup) -> Result<Measured, PerfError> {
-    let (samples, measured) = run(bench, trace, setup, true, 1)?;
+    let order: Vec<usize> = (0..trace.blocks.len()).collect();
+    let (samples, measured) = run(bench, trace, setup, true, &order)?;
     Ok(Measured { equal: measured.equal, ..with_shares(summary(&samples), measured) })
 }
 
@@ -78,10 +82,13 @@ fn worst_block<'t>(
     setup: Setup,
 ) -> Result<(&'t Block, Measured), PerfError> {
     let passes = if bench.effort.again { 5 } else { 2 };
-    let (samples, measured) = run(bench, trace, setup, false, passes)?;
+    let pass = || trace.blocks.iter().enumerate().flat_map(|(n, block)| repeat_n(n, repeats(block)));
+    let order: Vec<usize> = (0..passes).flat_map(|_| pass()).collect();
+    let (samples, measured) = run(bench, trace, setup, false, &order)?;
     let blocks = trace.blocks.len();
     let time = |sample: &Sample, block: usize| -> Duration {
-        sample.groups.iter().skip(block).step_by(blocks).sum()
+        let groups = sample.groups.iter().zip(&order);
+        groups.filter(|&(_, &other)| other == block).map(|(time, _)| time).sum()
     };
     let of_block = |block: usize| -> Spread {
         let of_round = |(samples, good): &Round| {
@@ -94,11 +101,17 @@ fn worst_block<'t>(
     let spreads = (0..blocks).map(|block| (block, of_block(block)));
     let worst = spreads.min_by(|a, b| a.1.median.total_cmp(&b.1.median));
     let (block, value) = worst.unwrap_or_else(|| (0, Spread::of(&[])));
-    let operations = trace.blocks[block].operations.len().max(1) as f64;
+    let operations = (trace.blocks[block].operations.len().max(1) * repeats(&trace.blocks[block])) as f64;
     let per_round = samples.iter().map(|(samples, _)| time(&samples[Contender::Loop as usize], block));
     let sequential = median(per_round.map(|time| time.as_nanos() as f64)) / passes as f64;
     let measured = Measured { value, sequential_ns: Some(sequential / operations), ..measured };
     Ok((&trace.blocks[block], measured))
+}
+
+/// How often a block is executed in a row: as all short batches, short blocks are timed in groups.
+fn repeats(block: &Block) -> usize {
+    group_of(Duration::from_nanos(block.operations.iter().map(|operation| operation.ns).sum()))
+        .min(MOST_REPEATS)
 }
 
 /// `measured`, with what `shares` knows of the engine.
@@ -106,20 +119,20 @@ fn with_shares(measured: Measured, shares: Measured) -> Measured {
     Measured { sequential_share: shares.sequential_share, replayed_share: shares.replayed_share, ..measured }
 }
 
-/// Samples of `passes` passes over all blocks, whose groups are the blocks; and what else is to be said.
+/// Samples of the blocks in this order, each of which is a group; and what else is to be said.
 fn run(
     bench: &Bench,
     trace: &Trace,
     setup: Setup,
     baseline: bool,
-    passes: usize,
+    order: &[usize],
 ) -> Result<(Vec<Round>, Measured), PerfError> {
     let states = (0..2 + usize::from(baseline)).map(|_| populated(trace)).collect::<Result<Vec<_>, _>>()?;
     let mut race = Race::new(trace.logic(), states, setup, bench.threads, &bench.rayon)?;
     let blocks: Vec<_> = trace.batches(Plan { seed: 0, batch: 1, operations: 1 }).collect();
     // The first group of a sample is not timed: that is a block of its own, so that all others are.
     let mut batches: Vec<_> = blocks.last().cloned().into_iter().collect();
-    (0..passes).for_each(|_| batches.extend(blocks.iter().cloned()));
+    batches.extend(order.iter().map(|&block| blocks[block].clone()));
     race.warm_up(&bench.effort, |race| (0..WARM_UP).try_for_each(|_| race.round(&batches, 1).map(drop)))?;
     let start = race.start();
     let samples = rounds(&bench.effort, &bench.probe, || race.round(&batches, 1))?;

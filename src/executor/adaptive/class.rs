@@ -44,10 +44,12 @@ const MEASURED_NS: f64 = 1_400.0;
 const MEASURING_NS: f64 = 8_000.0;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
-/// Measured batches differ, so that some of them say little: of two ways that look alike, the one is preferred that knows more
-/// of what collides. What a way costs is multiplied by this before it is compared. Against the loop that is right, too: what
-/// operations are measured to take contains the engine's part.
-const PREFERENCE: [f64; Way::ALL.len()] = [1.0, 1.06, 1.03, 1.0];
+/// What operations are measured to take contains the engine's part: against the loop, a way's cost is multiplied by this.
+const ENGINE: [f64; Way::ALL.len()] = [1.0, 1.06, 1.03, 1.0];
+/// Where much is stale, they are measured to take still longer, because what they look at was just written by another core:
+/// on recorded blocks of short operations, about so much for each that is stale. Such ways would look better than those that
+/// avoid it.
+const STALE_NS: f64 = 1_000.0;
 /// From this share of replayed units on, it is worth a thought how to avoid them.
 const CONTENDED: f64 = 0.03;
 /// What is left of a measured batch's weight with the next one. Batches differ, so more of them count.
@@ -263,9 +265,18 @@ impl Class {
         }
     }
 
-    /// A way's cost, for comparing ways.
-    fn judged(&self, way: Way, cost: f64) -> f64 {
-        if self.measured > 0 { cost * PREFERENCE[way as usize] } else { cost }
+    /// What one way costs for what the other costs; less than 1 if it is better.
+    fn judged(&self, (way, cost): (Way, f64), (other, other_cost): (Way, f64), common: &Common) -> f64 {
+        let plain = cost / other_cost;
+        match self.operation_ns.0 {
+            Some(ns) if self.measured > 0 => {
+                let against_loop = way == Way::Sequential || other == Way::Sequential;
+                let stale = |way| 1.0 + self.stale(way, common) * STALE_NS / ns;
+                let measured = |way| if against_loop { ENGINE[way as usize] } else { stale(way) };
+                plain * measured(way) / measured(other)
+            }
+            _ => plain,
+        }
     }
 
     fn cost_in_use(&self, common: &Common) -> f64 {
@@ -276,10 +287,10 @@ impl Class {
     /// they are not, others may have been better only because operations were: then they are tried again soon.
     fn reconsider(&mut self, common: &Common) {
         let known = Way::ALL.iter().filter_map(|&way| Some((way, self.cost_of(way, common)?)));
-        let judged = known.map(|(way, cost)| (way, self.judged(way, cost)));
+        let in_use = (self.in_use, self.cost_in_use(common));
+        let judged = known.map(|known| (known.0, self.judged(known, in_use, common)));
         let best = judged.min_by(|a, b| a.1.total_cmp(&b.1));
-        let in_use = self.judged(self.in_use, self.cost_in_use(common));
-        let Some((way, _)) = best.filter(|best| best.1 < in_use * BETTER) else {
+        let Some((way, _)) = best.filter(|best| best.1 < BETTER) else {
             return;
         };
         if self.measured > 0 {
@@ -331,7 +342,7 @@ impl Class {
             // The first time, it is not yet believed that it takes that much longer than in the way in use.
             burst_ns = burst_ns.min(burst.typical_ns(in_use));
         }
-        if self.judged(burst.way, cost) < self.judged(self.in_use, in_use) * BETTER {
+        if self.judged((burst.way, cost), (self.in_use, in_use), common) < BETTER {
             self.in_use = burst.way;
             self.pause = 0.0;
         } else {

@@ -9,6 +9,7 @@
 //! Batches for which that does not pay run in place, like the sequential engine's (adaptive/).
 
 mod checked;
+mod planning;
 mod prefetch;
 mod unordered;
 
@@ -20,6 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use self::checked::{Fate, Schedule};
+use self::planning::{is_chain, planned};
 use self::prefetch::Prefetching;
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
@@ -38,7 +40,7 @@ use crate::raw::table::Table;
 use crate::reply::BatchReplies;
 use crate::resolver;
 use crate::retire::{Counts, Finished, Retirement, Staleness, Tail};
-use crate::schedule::hints::{Dependencies, Planner};
+use crate::schedule::hints::Planner;
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
 use crate::sync::{Arc, AtomicU64, Instant, Mutex, Ordering};
@@ -196,7 +198,7 @@ where
             return Ok(self.run_checked(app, state, &batch)?.0);
         }
         let len = batch.len();
-        let plan = match self.mode {
+        let mut plan = match self.mode {
             ExecutionMode::Speculate if self.consent.forwarding => {
                 self.governor.plan_by(Way::Forwarding, len)
             }
@@ -205,15 +207,16 @@ where
             ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
             ExecutionMode::Adaptive => self.governor.plan(len),
         };
+        // Short operations, which are not measured, would notice the look.
+        let chain = self.mode == ExecutionMode::Adaptive
+            && (plan.measured > 0 && plan.contended && self.consent.hints)
+            && is_chain::<A, S>(&mut self.planner, app, &batch, &self.fingerprints);
+        if chain {
+            plan = self.governor.plan_by(Way::Sequential, len);
+        }
         let start = plan.timed.then(Instant::now);
         let beside = self.metrics.get(Counter::unordered_beside);
-        let counter = match plan.way {
-            Way::Sequential => Some(Counter::sequential_batches),
-            Way::OneMoment => None,
-            Way::Forwarding => Some(Counter::forwarding_batches),
-            Way::ByHints => Some(Counter::hinted_batches),
-        };
-        if let Some(counter) = counter {
+        if let Some(counter) = counter_of(plan.way) {
             self.metrics.add_alone(counter, 1);
         }
         let (replies, counts) = if plan.way == Way::Sequential && S::IN_PLACE {
@@ -223,7 +226,7 @@ where
         };
         // What was done beside the batch is not the batch's time.
         match start {
-            Some(start) if self.metrics.get(Counter::unordered_beside) == beside => {
+            Some(start) if !chain && self.metrics.get(Counter::unordered_beside) == beside => {
                 self.governor.record(len, plan.way, start.elapsed(), counts);
             }
             Some(start) => self.governor.pass_over(len, start.elapsed()),
@@ -298,32 +301,28 @@ where
         if planner_is_sound {
             self.planner = planner;
         }
+        self.count(counts);
+        Ok((replies, counts))
+    }
+
+    fn count(&self, counts: Counts) {
         self.metrics.add_alone(Counter::speculations, counts.speculations);
         self.metrics.add_alone(Counter::accepted, counts.accepted);
         self.metrics.add_alone(Counter::replays, counts.replays);
         self.metrics.add_alone(Counter::collisions, counts.collisions);
         self.metrics.add_alone(Counter::reruns, counts.reruns);
         self.metrics.add_alone(Counter::overtaken, counts.overtaken);
-        Ok((replies, counts))
     }
 }
 
-/// Who waits for whom, by the application's hints; `None` if they panic: hints change no result, and neither does it that
-/// there are none. The planner is not to be used again then.
-fn planned<'p, A: ScalableApp<S>, S: CRUDState>(
-    planner: &'p mut Planner,
-    app: &A,
-    batch: &UpdateBatch<Request<A, S>>,
-    fingerprints: &Fingerprints,
-) -> Option<Dependencies<'p>> {
-    let plan = move || {
-        let planner = planner;
-        planner.plan::<A, S>(app, batch.updates(), fingerprints)
-    };
-    // Unwind safety: the caller drops the planner.
-    catch_unwind(AssertUnwindSafe(plan))
-        .inspect_err(|_| tracing::warn!(batch = %batch.sequence_number(), "hints panicked; running without"))
-        .ok()
+/// What counts the batches that are run in a way.
+fn counter_of(way: Way) -> Option<Counter> {
+    match way {
+        Way::Sequential => Some(Counter::sequential_batches),
+        Way::OneMoment => None,
+        Way::Forwarding => Some(Counter::forwarding_batches),
+        Way::ByHints => Some(Counter::hinted_batches),
+    }
 }
 
 /// Runs all units: each at its turn on this thread, which may look aside, if it `walks`; otherwise by hints if there are any,

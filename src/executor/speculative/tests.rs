@@ -334,3 +334,29 @@ fn a_unit_that_is_most_likely_stale_is_not_waited_for() {
     let counters = engine.metrics.counters();
     assert_eq!((counters.overtaken, counters.speculations, counters.accepted), (1, 1, 1));
 }
+
+/// A batch of additions, each to the key of its number, and in `chained` to one key.
+fn additions(len: u8, chained: std::ops::Range<u8>) -> UpdateBatch<Step> {
+    let mut batch = UpdateBatch::new(SeqNo(1));
+    for id in 0..len {
+        let key = if chained.contains(&id) { 255 } else { id };
+        // Of this amount, both keys are named.
+        let step = Step { way: 1, from: key, to: key, amount: 10, work: 0 };
+        batch.add(NodeId(1), SeqNo(1), SeqNo(id.into()), step);
+    }
+    batch
+}
+
+#[test]
+fn a_batch_that_is_one_chain_is_known_by_its_hints() {
+    let is_chain = |batch: &UpdateBatch<Step>| {
+        planning::is_chain::<Steps, Map>(&mut Planner::default(), &Steps, batch, &Fingerprints::new())
+    };
+    for len in [32, 64, 100, 200] {
+        assert!(is_chain(&additions(len, 0..len)));
+        assert!(!is_chain(&additions(len, 0..0)));
+        assert!(!is_chain(&additions(len, 0..len / 8)), "{len}: it only begins so");
+    }
+    assert!(!is_chain(&additions(31, 0..31)), "too short to tell");
+    assert!(!is_chain(&additions(0, 0..0)));
+}

@@ -99,8 +99,6 @@ counters! {
     unordered_operations as UNORDERED_OPERATIONS_EXECUTED_PER_SECOND,
     /// Unordered operations of these that were answered beside an ordered batch, on the state before it.
     unordered_beside,
-    /// Unordered operations of these whose keys were looked up before they were answered.
-    prefetched,
     /// Ordered batches executed.
     batches,
     /// Ordered batches of these that ran sequentially.
@@ -121,6 +119,8 @@ counters! {
     accepted,
     /// Units that had to run again at their turn.
     replays,
+    /// Operations, ordered and unordered, whose keys were looked up before they were run.
+    prefetched,
     /// How often units were run again before their turn, because what they had observed was replaced.
     reruns,
     /// Units that were run at their turn because what another thread was still making of them would most likely be stale.

@@ -20,7 +20,8 @@ fn run_on_a_pool(marks: &Marks, setup: Setup, window: usize, batches: usize, by_
     for _ in 0..batches {
         let counts = setup.batch(|batch, _| {
             let tasks = if by_hints { 0 } else { batch.updates.len() };
-            pool.run(0..tasks, &|thread| batch.work(thread)).unwrap_or_else(|panic| resume_unwind(panic));
+            pool.run((0..tasks).step_by(batch.spread.chunk), &|thread| batch.work(thread))
+                .unwrap_or_else(|panic| resume_unwind(panic));
         });
         marks.mark("a replay", counts.replays > 0);
         marks.mark("no replay", counts.replays == 0);
@@ -49,6 +50,14 @@ fn and_so_does_the_next_batch() {
 #[test]
 fn a_narrow_window_lets_all_through() {
     run_model("batch::a_narrow_window_lets_all_through", 2, &MARKS[1..], |marks| on_a_pool(marks, OPS, 1, 1));
+}
+
+#[test]
+fn a_chunk_is_claimed_while_its_keys_are_looked_up() {
+    // One thread has the whole batch; the other comes along and finds all or some of it claimed.
+    run_model("batch::a_chunk_is_claimed_while_its_keys_are_looked_up", 2, MARKS, |marks| {
+        run_on_a_pool(marks, Setup::new(OPS).prefetching(), 2, 1, false);
+    });
 }
 
 #[test]

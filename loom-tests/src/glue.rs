@@ -17,6 +17,7 @@ use atlas_smr_execution::internals::raw::table::Table;
 use atlas_smr_execution::internals::resolver;
 use atlas_smr_execution::internals::retire::{Counts, Finished, Retirement, Staleness};
 use atlas_smr_execution::internals::schedule::hints::Planner;
+use atlas_smr_execution::internals::schedule::prefetch::Plan;
 use atlas_smr_execution::internals::schedule::{BatchRun, Spread};
 use atlas_smr_execution::internals::unit::{Fingerprints, Surroundings};
 use atlas_smr_execution::state::{CRUDState, Solo};
@@ -190,6 +191,7 @@ pub struct Setup {
     hints: bool,
     again: bool,
     stale: f32,
+    prefetch: Plan,
     ended: Vec<u8>,
 }
 
@@ -213,6 +215,7 @@ impl Setup {
             hints: false,
             again: false,
             stale: 0.0,
+            prefetch: Plan::Leave,
             ended: Vec::new(),
         }
     }
@@ -230,6 +233,11 @@ impl Setup {
     /// Lets idle threads run stale units again.
     pub fn again(self) -> Self {
         Setup { again: true, ..self }
+    }
+
+    /// Looks up the keys of the whole batch, which is one chunk, before it is run.
+    pub fn prefetching(self) -> Self {
+        Setup { prefetch: Plan::Prefetch, ..self }
     }
 
     /// Expects every unit to be stale at its turn.
@@ -267,6 +275,8 @@ impl Setup {
         let dependencies =
             self.hints.then(|| self.planner.plan::<_, Numbers>(&app, &self.updates, &FINGERPRINTS));
         let mut aside = |_: &Numbers| {};
+        let prefetch = self.prefetch;
+        let chunk = if prefetch == Plan::Leave { 1 } else { len };
         let batch = BatchRun {
             app: &app,
             updates: &self.updates,
@@ -280,7 +290,8 @@ impl Setup {
             lent,
             queue: self.queue.clone(),
             dependencies,
-            spread: Spread { chunk: 1, window: self.window, again: self.again, measured: 0 },
+            spread: Spread { chunk, window: self.window, again: self.again, prefetch, measured: 0 },
+            seen: Mutex::default(),
             worked: AtomicU64::new(0),
             aside: Mutex::new(&mut aside),
         };

@@ -13,6 +13,7 @@
 
 mod again;
 pub mod hints;
+pub mod prefetch;
 pub mod stock;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +32,7 @@ use crate::sync::{AtomicU64, Instant, Mutex, Ordering, spin_loop, yield_now};
 use crate::unit::writes::{Record, Written};
 use crate::unit::{ExecutionUnit, Surroundings};
 use hints::Dependencies;
+use prefetch::{Part, Plan, Seen};
 use stock::Stock;
 
 /// How many operations a thread that is alone runs before it looks aside.
@@ -45,6 +47,8 @@ pub struct Spread {
     pub window: usize,
     /// Idle threads run stale units again.
     pub again: bool,
+    /// Whether the keys of chunks are looked up first.
+    pub prefetch: Plan,
     /// Measure how long the operations take whose position is a multiple of this; none if it is 0.
     pub measured: usize,
 }
@@ -72,6 +76,8 @@ pub struct BatchRun<'r, 'b, A: Application<S>, S> {
     pub spread: Spread,
     /// How long the operations that are measured took the first time they were run, in nanoseconds.
     pub worked: AtomicU64,
+    /// What looking up keys gave.
+    pub seen: Mutex<Seen>,
     /// Called by thread 0 between chunks.
     pub aside: Mutex<Aside<'r, S>>,
 }
@@ -137,16 +143,25 @@ where
 
     /// Runs chunks until all are taken; false if the batch has stopped.
     fn run_chunks(&self, thread: usize, stock: &mut Stock<'b, Reply<A, S>>) -> bool {
+        let mut part = Part::new(self.spread.prefetch);
         while let Some(start) = self.queue.take() {
             if !self.wait_for_window(start, stock) {
                 return false;
             }
             let snapshot = self.retirement.frontier();
-            for position in start..(start + self.spread.chunk).min(self.updates.len()) {
-                self.speculate(position, snapshot, stock);
+            let chunk = start..(start + self.spread.chunk).min(self.updates.len());
+            if part.begins() {
+                self.run_prefetched(chunk, snapshot, &mut part, stock);
+            } else {
+                for position in chunk {
+                    self.speculate(position, snapshot, stock);
+                }
             }
             self.advance(stock);
             self.look_aside(thread);
+        }
+        if self.spread.prefetch != Plan::Leave {
+            self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(part.seen);
         }
         true
     }

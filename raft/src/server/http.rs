@@ -127,7 +127,11 @@ fn engine(page: &mut Page, metrics: &Metrics) {
     let counters = [
         ("atlas_operations_executed_total", "Ordered operations executed (804).", c.operations),
         ("atlas_unordered_operations_executed_total", "Reads executed (805).", c.unordered_operations),
-        ("atlas_prefetched_total", "Reads whose keys were looked up beforehand.", c.prefetched),
+        (
+            "atlas_prefetched_total",
+            "Operations whose keys were looked up before they were run.",
+            c.prefetched,
+        ),
         ("atlas_unordered_beside_total", "Reads answered beside a batch.", c.unordered_beside),
         ("atlas_batches_total", "Batches executed.", c.batches),
         ("atlas_sequential_batches_total", "Batches that ran sequentially.", c.sequential_batches),

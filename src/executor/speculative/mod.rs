@@ -10,7 +10,6 @@
 
 mod checked;
 mod planning;
-mod prefetch;
 mod unordered;
 
 #[cfg(test)]
@@ -22,7 +21,6 @@ use std::time::Duration;
 
 use self::checked::{Fate, Schedule};
 use self::planning::{is_chain, planned};
-use self::prefetch::Prefetching;
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::Engine;
@@ -38,9 +36,10 @@ use crate::raw::gate::Payload;
 use crate::raw::slots::{Line, Slots};
 use crate::raw::table::Table;
 use crate::reply::BatchReplies;
-use crate::resolver;
+use crate::resolver::{self, Overlay};
 use crate::retire::{Counts, Finished, Retirement, Staleness, Tail};
 use crate::schedule::hints::Planner;
+use crate::schedule::prefetch::{Prefetching, Seen};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
 use crate::sync::{Arc, AtomicU64, Instant, Mutex, Ordering};
@@ -68,7 +67,8 @@ pub struct Speculative<A, S> {
     threads: usize,
     /// What one unordered request lately took one thread.
     unordered_cost: Duration,
-    prefetching: Prefetching,
+    ordered_prefetching: Prefetching,
+    unordered_prefetching: Prefetching,
     metrics: Arc<Metrics>,
     _types: PhantomData<fn(A, S)>,
 }
@@ -104,7 +104,8 @@ where
             checks: Schedule::new(config.check_every),
             threads: report.threads,
             unordered_cost: Duration::from_nanos(200),
-            prefetching: Prefetching::new(consent.hints),
+            ordered_prefetching: Prefetching::new(consent.hints),
+            unordered_prefetching: Prefetching::new(consent.hints),
             metrics,
             _types: PhantomData,
         })
@@ -252,6 +253,7 @@ where
         // A thread that is alone would run the first chunk ahead, and then walk through all the rest.
         let walks = plan.way == Way::Sequential || (in_chunks && self.threads == 1 && self.chunk.is_none());
         let measured = if walks { 0 } else { plan.measured };
+        let prefetch = self.ordered_prefetching.plan(len, if walks { 0 } else { chunk });
         let (lent, memory) = self.arenas.lend();
         let lines =
             memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, chunk), |_| Line::default());
@@ -279,7 +281,8 @@ where
             lent,
             queue: self.pool.queue(),
             dependencies,
-            spread: Spread { chunk, window: self.window, again: plan.again, measured },
+            spread: Spread { chunk, window: self.window, again: plan.again, prefetch, measured },
+            seen: Mutex::default(),
             worked: AtomicU64::new(0),
             aside: Mutex::new(aside),
         };
@@ -287,6 +290,7 @@ where
         // Relaxed: all threads have left. What some operations took stands for all of them.
         let share = len as f64 / len.div_ceil(measured.max(1)).max(1) as f64;
         let worked = Duration::from_nanos(run.worked.load(Ordering::Relaxed)).mul_f64(share);
+        let seen = run.seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         let tail = settle(seq, run.retirement.into_tail(), ran)?;
         let fate = fate(&tail)?;
         let Tail { overlay, replies, counts, .. } = tail;
@@ -294,18 +298,17 @@ where
         if fate == Fate::Drop {
             return Ok((replies, counts));
         }
-        // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
-        catch_unwind(AssertUnwindSafe(|| commit(overlay, state, seq, &mut self.pool)))
-            .map_err(|panic| Failure::CommitPanicked { batch: seq, message: panic_message(&*panic) })?
-            .map_err(|source| Failure::CommitRefused { batch: seq, source: source.into() })?;
+        commit_all(overlay, state, seq, &mut self.pool)?;
         if planner_is_sound {
             self.planner = planner;
         }
-        self.count(counts);
+        self.count(counts, seen);
         Ok((replies, counts))
     }
 
-    fn count(&self, counts: Counts) {
+    fn count(&mut self, counts: Counts, seen: Seen) {
+        self.ordered_prefetching.count(seen);
+        self.metrics.add_alone(Counter::prefetched, seen.operations);
         self.metrics.add_alone(Counter::speculations, counts.speculations);
         self.metrics.add_alone(Counter::accepted, counts.accepted);
         self.metrics.add_alone(Counter::replays, counts.replays);
@@ -343,6 +346,19 @@ where
     }
     let chunks = if run.dependencies.is_none() { run.updates.len() } else { 0 };
     pool.run((0..chunks).step_by(run.spread.chunk), &|thread| run.work(thread))
+}
+
+/// Commits a batch, and tells what went wrong.
+fn commit_all<S: CRUDState>(
+    overlay: Overlay<'_>,
+    state: &mut S,
+    seq: SeqNo,
+    pool: &mut Pool,
+) -> Result<(), Failure> {
+    // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
+    catch_unwind(AssertUnwindSafe(|| commit(overlay, state, seq, pool)))
+        .map_err(|panic| Failure::CommitPanicked { batch: seq, message: panic_message(&*panic) })?
+        .map_err(|source| Failure::CommitRefused { batch: seq, source: source.into() })
 }
 
 /// What a batch's end means: the tail if all units are retired, the failure otherwise.

@@ -1,0 +1,282 @@
+//! Prefetching: the keys of a chunk of operations are looked up before any of them is run.
+//!
+//! An operation whose key lies far away waits for memory, and a processor overlaps such waits only as far as it looks ahead:
+//! an operation or two. Looked up one after the other with nothing in between, many keys are waited for at once (group
+//! prefetching: Chen, Ailamaki, Gibbons, Mowry, ICDE 2004). Where keys are near, the look is in vain.
+//!
+//! So the engine asks now and then: each thread looks ahead in every other chunk, times all, and each pair of neighbours
+//! casts a vote. A pair that was disturbed has one vote like any other. What two thirds say holds for a while.
+//!
+//! A chunk of ordered operations is claimed before its keys are looked up: until then, it is open to the walker, who would
+//! come along meanwhile and run it.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::{BatchRun, Stock};
+use crate::app::{Hints, Reply, Request, ScalableApp};
+use crate::batch::Update;
+use crate::state::CRUDState;
+use crate::sync::Instant;
+
+/// So many votes decide.
+const VOTES: u32 = 30;
+/// For so many operations.
+const HELD: u64 = 1 << 16;
+/// A chunk must take less than this share of the other's time: what is claimed early keeps the walker waiting.
+const GAIN: f64 = 0.85;
+/// In chunks of fewer ordered operations there is little to overlap.
+const LEAST: usize = 4;
+/// So many are claimed at once.
+const MOST: usize = 32;
+
+/// What to do with the operations of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Run them.
+    Leave,
+    /// Look up their keys first.
+    Prefetch,
+    /// Every other chunk, and see what that gives.
+    Try,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Operations whose keys were looked up.
+    pub operations: u64,
+    /// Votes of pairs of chunks.
+    yes: u32,
+    no: u32,
+    /// The application panicked when it was asked for its keys.
+    panicked: bool,
+}
+
+impl Seen {
+    /// Adds up.
+    pub fn add(&mut self, other: Seen) {
+        self.operations += other.operations;
+        self.yes += other.yes;
+        self.no += other.no;
+        self.panicked |= other.panicked;
+    }
+}
+
+/// Decides, for one kind of operations of one executor.
+#[derive(Debug)]
+pub struct Prefetching {
+    allowed: bool,
+    pays: bool,
+    /// Operations that the decision still holds for.
+    left: u64,
+    seen: Seen,
+}
+
+impl Prefetching {
+    /// Nothing is known yet. Where it is not `allowed`, it will never be.
+    pub fn new(allowed: bool) -> Self {
+        Prefetching { allowed, pays: false, left: 0, seen: Seen::default() }
+    }
+
+    /// What to do with a batch of so many operations, of which a thread takes `chunk` at once.
+    pub fn plan(&mut self, operations: usize, chunk: usize) -> Plan {
+        if !self.allowed || chunk < LEAST {
+            return Plan::Leave;
+        }
+        if self.left == 0 {
+            return Plan::Try;
+        }
+        self.left = self.left.saturating_sub(operations as u64);
+        if self.pays { Plan::Prefetch } else { Plan::Leave }
+    }
+
+    /// Learns from a batch.
+    pub fn count(&mut self, seen: Seen) {
+        self.seen.add(seen);
+        let Seen { yes, no, panicked, .. } = self.seen;
+        if panicked && self.allowed {
+            tracing::warn!("hints panicked; keys are not looked up beforehand any more");
+            self.allowed = false;
+        }
+        if yes + no >= VOTES {
+            let pays = yes >= 2 * no;
+            *self = Prefetching { allowed: self.allowed, pays, left: HELD, seen: Seen::default() };
+        }
+    }
+}
+
+/// Brings near what an operation will probably look at. Blind writes do not look.
+struct Near<'s, S>(&'s S);
+
+impl<S: CRUDState> Hints for Near<'_, S> {
+    #[inline]
+    fn reads(&mut self, column: &str, key: &[u8]) {
+        self.0.prefetch(column, key);
+    }
+
+    fn writes(&mut self, _column: &str, _key: &[u8]) {}
+
+    fn merges(&mut self, _column: &str, _key: &[u8]) {}
+
+    fn weighs(&mut self, _weight: u64) {}
+}
+
+/// One thread's part of a batch, chunk by chunk.
+#[derive(Debug)]
+pub struct Part {
+    plan: Plan,
+    chunks: u32,
+    began: Option<Instant>,
+    /// What the first chunk of the pair at hand took.
+    first: Option<Duration>,
+    /// What came of it.
+    pub seen: Seen,
+}
+
+impl Part {
+    /// No chunk has begun.
+    pub fn new(plan: Plan) -> Self {
+        Part { plan, chunks: 0, began: None, first: None, seen: Seen::default() }
+    }
+
+    /// A chunk begins, and with it ends the one before; true if its keys are to be looked up.
+    #[inline]
+    pub fn begins(&mut self) -> bool {
+        match self.plan {
+            Plan::Leave => false,
+            Plan::Prefetch => true,
+            Plan::Try => self.next(Instant::now()),
+        }
+    }
+
+    /// Looks up the keys of a chunk.
+    pub fn look<'u, A, S>(
+        &mut self,
+        app: &A,
+        state: &S,
+        chunk: impl Iterator<Item = &'u Update<Request<A, S>>>,
+    ) where
+        A: ScalableApp<S>,
+        S: CRUDState,
+        Request<A, S>: 'u,
+    {
+        let look = || {
+            for update in chunk {
+                app.hints(update.operation(), &mut Near(state));
+                self.seen.operations += 1;
+            }
+        };
+        // Unwind safety: nothing was changed; hints change no result, and neither does it that there are none.
+        if catch_unwind(AssertUnwindSafe(look)).is_err() {
+            self.plan = Plan::Leave;
+            self.seen.panicked = true;
+        }
+    }
+
+    /// A chunk begins at `now`; true if its keys are to be looked up. Which of a pair comes first takes turns.
+    fn next(&mut self, now: Instant) -> bool {
+        let looks = |chunk: u32| matches!(chunk % 4, 0 | 3);
+        if let Some(began) = self.began.replace(now) {
+            let took = now.saturating_duration_since(began);
+            match self.first.take() {
+                None => self.first = Some(took),
+                Some(first) => {
+                    let last_looked = looks(self.chunks - 1);
+                    let (with, without) = if last_looked { (took, first) } else { (first, took) };
+                    let yes = with < without.mul_f64(GAIN);
+                    self.seen.yes += u32::from(yes);
+                    self.seen.no += u32::from(!yes);
+                }
+            }
+        }
+        self.chunks += 1;
+        looks(self.chunks - 1)
+    }
+}
+
+impl<'b, A, S> BatchRun<'_, 'b, A, S>
+where
+    A: ScalableApp<S>,
+    S: CRUDState + Sync,
+{
+    /// Runs a chunk on the prefix below `snapshot`, after its keys were looked up.
+    pub(super) fn run_prefetched(
+        &self,
+        chunk: Range<usize>,
+        snapshot: usize,
+        part: &mut Part,
+        stock: &mut Stock<'b, Reply<A, S>>,
+    ) {
+        for start in chunk.clone().step_by(MOST) {
+            let positions = start..(start + MOST).min(chunk.end);
+            let claim = |position| Some((position, self.retirement.claim(position)?));
+            let claims: SmallVec<[_; MOST]> = positions.filter_map(claim).collect();
+            part.look(
+                self.app,
+                self.around.state,
+                claims.iter().map(|&(position, _)| &self.updates[position]),
+            );
+            for (position, claim) in claims {
+                let finished = stock.room();
+                self.run_ahead(position, snapshot, stock, finished);
+                claim.finish(finished);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The votes of a thread whose chunks take so many microseconds: with a look ahead, and without.
+    fn votes(with: u64, without: u64, chunks: u32) -> Seen {
+        let mut part = Part::new(Plan::Try);
+        let mut now = Instant::now();
+        for _ in 0..chunks {
+            let looks = part.next(now);
+            now += Duration::from_micros(if looks { with } else { without });
+        }
+        part.seen
+    }
+
+    #[test]
+    fn pairs_vote() {
+        // The last chunk's end is not seen.
+        let Seen { yes, no, .. } = votes(1, 2, 9);
+        assert_eq!((yes, no), (4, 0));
+        let Seen { yes, no, .. } = votes(2, 1, 10);
+        assert_eq!((yes, no), (0, 4));
+        let Seen { yes, no, .. } = votes(2, 1, 2);
+        assert_eq!((yes, no), (0, 0));
+    }
+
+    #[test]
+    fn what_two_thirds_say_holds_for_a_while() {
+        for (with, without, expected) in [(1, 2, Plan::Prefetch), (2, 1, Plan::Leave)] {
+            let mut prefetching = Prefetching::new(true);
+            for _ in 0..3 {
+                assert_eq!(prefetching.plan(100, 16), Plan::Try);
+                prefetching.count(votes(with, without, 21));
+            }
+            assert_eq!(prefetching.plan(HELD as usize - 1, 16), expected);
+            assert_eq!(prefetching.plan(1, 16), expected);
+            assert_eq!(prefetching.plan(1, 16), Plan::Try);
+        }
+        let mut prefetching = Prefetching::new(true);
+        prefetching.count(Seen { yes: 18, no: 12, ..Seen::default() });
+        assert_eq!(prefetching.plan(1, 16), Plan::Leave, "that might be chance");
+    }
+
+    #[test]
+    fn who_panics_is_not_asked_again() {
+        let mut prefetching = Prefetching::new(true);
+        prefetching.count(Seen { panicked: true, ..Seen::default() });
+        assert_eq!(prefetching.plan(1, 16), Plan::Leave);
+        assert_eq!(Prefetching::new(false).plan(1, 16), Plan::Leave);
+    }
+}

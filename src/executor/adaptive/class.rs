@@ -21,8 +21,9 @@ const FIRST_PAUSE: f64 = 32.0;
 /// The same where operations are measured: each burst says more there, and batches that differ may show something else.
 const FIRST_MEASURED_PAUSE: f64 = 4.0;
 const LONGEST_PAUSE: f64 = 512.0;
-/// The pause after a first loss, however great that was.
+/// The pause after a first loss, however great that was, and however long the burst: it may have gone badly by chance.
 const SECOND_PAUSE: f64 = 64.0;
+const SECOND_PAUSE_NS: f64 = 100_000_000.0;
 /// The pause of a class that begins with what others know.
 const LONGEST_FIRST_PAUSE_NS: f64 = 500_000_000.0;
 /// What a burst has lost should be about this share of the time until the next one.
@@ -338,7 +339,8 @@ impl Class {
         let cost = self.cost_of(burst.way, common).unwrap_or(f64::INFINITY);
         let in_use = self.cost_in_use(common);
         let mut burst_ns = burst.typical_ns(burst.cost());
-        if self.pause == 0.0 {
+        let first = self.pause == 0.0;
+        if first {
             // The first time, it is not yet believed that it takes that much longer than in the way in use.
             burst_ns = burst_ns.min(burst.typical_ns(in_use));
         }
@@ -356,6 +358,7 @@ impl Class {
             |&way: &Way| self.is_worth_a_try(way, consent, common) && self.cost_of(way, common).is_none();
         // Each way gets its first burst at once.
         let pause = if Way::ALL.iter().any(untried) { 0.0 } else { self.pause };
-        self.until_burst_ns = pause * burst_ns.max(BURST_NS);
+        let longest = if first { SECOND_PAUSE_NS } else { f64::INFINITY };
+        self.until_burst_ns = (pause * burst_ns.max(BURST_NS)).min(longest);
     }
 }

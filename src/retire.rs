@@ -262,7 +262,7 @@ impl<'b, R> Retirement<'b, R> {
             fence(Ordering::SeqCst);
             // R4. The frontier is this thread's own store, or that of a later holder, who then has this duty.
             let frontier = self.frontier.own();
-            if frontier == end || self.is_stopped() || !self.slots.is_done(frontier) {
+            if frontier >= end || self.is_stopped() || !self.slots.is_done(frontier) {
                 break;
             }
         }

@@ -135,6 +135,9 @@ where
         for start in (0..self.updates.len()).step_by(step) {
             let end = (start + step).min(self.updates.len());
             self.retirement.advance_to(end, &mut Turn { run: self, stock: &mut stock });
+            if self.retirement.is_stopped() {
+                return;
+            }
             if looks {
                 self.look_aside(0);
             }

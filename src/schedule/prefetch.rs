@@ -70,6 +70,7 @@ impl Seen {
 #[derive(Debug)]
 pub struct Prefetching {
     allowed: bool,
+    threads: usize,
     pays: bool,
     /// Operations that the decision still holds for.
     left: u64,
@@ -78,8 +79,8 @@ pub struct Prefetching {
 
 impl Prefetching {
     /// Nothing is known yet. Where it is not `allowed`, it will never be.
-    pub fn new(allowed: bool) -> Self {
-        Prefetching { allowed, pays: false, left: 0, seen: Seen::default() }
+    pub fn new(allowed: bool, threads: usize) -> Self {
+        Prefetching { allowed, threads, pays: false, left: 0, seen: Seen::default() }
     }
 
     /// What to do with a batch of so many operations, of which a thread takes `chunk` at once.
@@ -88,7 +89,9 @@ impl Prefetching {
             return Plan::Leave;
         }
         if self.left == 0 {
-            return Plan::Try;
+            // A thread votes from its third chunk on.
+            let votes = operations >= 3 * chunk * self.threads;
+            return if votes { Plan::Try } else { Plan::Leave };
         }
         self.left = self.left.saturating_sub(operations as u64);
         if self.pays { Plan::Prefetch } else { Plan::Leave }
@@ -104,7 +107,7 @@ impl Prefetching {
         }
         if yes + no >= VOTES {
             let pays = yes >= 2 * no;
-            *self = Prefetching { allowed: self.allowed, pays, left: HELD, seen: Seen::default() };
+            (self.pays, self.left, self.seen) = (pays, HELD, Seen::default());
         }
     }
 }
@@ -258,25 +261,26 @@ mod tests {
     #[test]
     fn what_two_thirds_say_holds_for_a_while() {
         for (with, without, expected) in [(1, 2, Plan::Prefetch), (2, 1, Plan::Leave)] {
-            let mut prefetching = Prefetching::new(true);
+            let mut prefetching = Prefetching::new(true, 2);
             for _ in 0..3 {
                 assert_eq!(prefetching.plan(100, 16), Plan::Try);
                 prefetching.count(votes(with, without, 21));
             }
             assert_eq!(prefetching.plan(HELD as usize - 1, 16), expected);
             assert_eq!(prefetching.plan(1, 16), expected);
-            assert_eq!(prefetching.plan(1, 16), Plan::Try);
+            assert_eq!(prefetching.plan(95, 16), Plan::Leave, "too few to vote");
+            assert_eq!(prefetching.plan(96, 16), Plan::Try);
         }
-        let mut prefetching = Prefetching::new(true);
+        let mut prefetching = Prefetching::new(true, 2);
         prefetching.count(Seen { yes: 18, no: 12, ..Seen::default() });
         assert_eq!(prefetching.plan(1, 16), Plan::Leave, "that might be chance");
     }
 
     #[test]
     fn who_panics_is_not_asked_again() {
-        let mut prefetching = Prefetching::new(true);
+        let mut prefetching = Prefetching::new(true, 2);
         prefetching.count(Seen { panicked: true, ..Seen::default() });
         assert_eq!(prefetching.plan(1, 16), Plan::Leave);
-        assert_eq!(Prefetching::new(false).plan(1, 16), Plan::Leave);
+        assert_eq!(Prefetching::new(false, 2).plan(1, 16), Plan::Leave);
     }
 }

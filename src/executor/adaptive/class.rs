@@ -274,7 +274,9 @@ impl Class {
                 let against_loop = way == Way::Sequential || other == Way::Sequential;
                 let stale = |way| 1.0 + self.stale(way, common) * STALE_NS / ns;
                 let measured = |way| if against_loop { ENGINE[way as usize] } else { stale(way) };
-                plain * measured(way) / measured(other)
+                let judged = plain * measured(way) / measured(other);
+                // Who is not better than the loop is not better than anybody: else ways could take turns.
+                if against_loop { judged } else { judged.max(cost * ENGINE[way as usize]) }
             }
             _ => plain,
         }

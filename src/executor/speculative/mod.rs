@@ -104,8 +104,8 @@ where
             checks: Schedule::new(config.check_every),
             threads: report.threads,
             unordered_cost: Duration::from_nanos(200),
-            ordered_prefetching: Prefetching::new(consent.hints),
-            unordered_prefetching: Prefetching::new(consent.hints),
+            ordered_prefetching: Prefetching::new(consent.hints, report.threads),
+            unordered_prefetching: Prefetching::new(consent.hints, report.threads),
             metrics,
             _types: PhantomData,
         })

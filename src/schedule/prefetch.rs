@@ -152,7 +152,11 @@ impl Part {
         match self.plan {
             Plan::Leave => false,
             Plan::Prefetch => true,
-            Plan::Try => self.next(Instant::now()),
+            Plan::Try => {
+                let took = self.began.map(|began| began.elapsed());
+                self.began = Some(Instant::now());
+                self.next(took)
+            }
         }
     }
 
@@ -180,11 +184,11 @@ impl Part {
         }
     }
 
-    /// A chunk begins at `now`; true if its keys are to be looked up. Which of a pair comes first takes turns.
-    fn next(&mut self, now: Instant) -> bool {
+    /// A chunk begins, and the one before `took` so long; true if its keys are to be looked up. Which of a pair comes first
+    /// takes turns.
+    fn next(&mut self, took: Option<Duration>) -> bool {
         let looks = |chunk: u32| matches!(chunk % 4, 0 | 3);
-        if let Some(began) = self.began.replace(now) {
-            let took = now.saturating_duration_since(began);
+        if let Some(took) = took {
             match self.first.take() {
                 None => self.first = Some(took),
                 Some(first) => {
@@ -239,10 +243,10 @@ mod tests {
     /// The votes of a thread whose chunks take so many microseconds: with a look ahead, and without.
     fn votes(with: u64, without: u64, chunks: u32) -> Seen {
         let mut part = Part::new(Plan::Try);
-        let mut now = Instant::now();
+        let mut took = None;
         for _ in 0..chunks {
-            let looks = part.next(now);
-            now += Duration::from_micros(if looks { with } else { without });
+            let looks = part.next(took);
+            took = Some(Duration::from_micros(if looks { with } else { without }));
         }
         part.seen
     }

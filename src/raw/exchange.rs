@@ -4,7 +4,8 @@
 //!
 //! [`Exchange::work`] takes chunks of items in ascending order, each once, shows each chunk to `before`, and puts what `f`
 //! makes of an item where the item was. When all threads are done, [`Exchange::finish`] gives the results in the order of the
-//! items, if every item was exchanged. If `before` or `f` panics, what is left of that chunk and all results are leaked: nothing is dropped twice.
+//! items, if every item was exchanged. If `before` or `f` panics, what is left of that chunk and all results are leaked:
+//! nothing is dropped twice.
 
 use std::mem::MaybeUninit;
 

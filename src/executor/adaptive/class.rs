@@ -21,7 +21,7 @@ const FIRST_PAUSE: f64 = 32.0;
 /// The same where operations are measured: each burst says more there, and batches that differ may show something else.
 const FIRST_MEASURED_PAUSE: f64 = 4.0;
 const LONGEST_PAUSE: f64 = 512.0;
-/// The pause after a first loss, however great that was, and however long the burst: it may have gone badly by chance.
+/// The pause after a way's first loss, however great that was, and however long the burst: it may have gone badly by chance.
 const SECOND_PAUSE: f64 = 64.0;
 const SECOND_PAUSE_NS: f64 = 100_000_000.0;
 /// The pause of a class that begins with what others know.
@@ -290,10 +290,14 @@ impl Class {
     /// they are not, others may have been better only because operations were: then they are tried again soon.
     fn reconsider(&mut self, common: &Common) {
         let known = Way::ALL.iter().filter_map(|&way| Some((way, self.cost_of(way, common)?)));
-        let in_use = (self.in_use, self.cost_in_use(common));
+        let (in_use, bound) = match self.cost_of(self.in_use, common) {
+            Some(cost) => ((self.in_use, cost), BETTER),
+            // Anything known is better; the loop's cost is, where operations are measured.
+            None => ((Way::Sequential, 1.0), f64::INFINITY),
+        };
         let judged = known.map(|known| (known.0, self.judged(known, in_use, common)));
         let best = judged.min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((way, _)) = best.filter(|best| best.1 < BETTER) else {
+        let Some((way, _)) = best.filter(|best| best.1 < bound) else {
             return;
         };
         if self.measured > 0 {
@@ -330,6 +334,7 @@ impl Class {
     fn end_burst(&mut self, burst: Burst, consent: Consent, common: &mut Common) {
         self.burst = None;
         let known = &mut self.cost[burst.way as usize];
+        let first = known.get().is_none();
         if self.measured > 0 {
             let Cost { took_ns, amount } = burst.all();
             let kept = KEPT.powf(f64::from(burst.runs));
@@ -341,8 +346,7 @@ impl Class {
         let cost = self.cost_of(burst.way, common).unwrap_or(f64::INFINITY);
         let in_use = self.cost_in_use(common);
         let mut burst_ns = burst.typical_ns(burst.cost());
-        let first = self.pause == 0.0;
-        if first {
+        if self.pause == 0.0 {
             // The first time, it is not yet believed that it takes that much longer than in the way in use.
             burst_ns = burst_ns.min(burst.typical_ns(in_use));
         }

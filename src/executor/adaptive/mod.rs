@@ -6,8 +6,8 @@
 //! moving the state to the other caches; of a way's first burst, some more, in which memory grows. A burst is measured in time,
 //! not in operations, and has some runs at least; one that is clearly losing ends early. The pause until
 //! the next burst is the longer the more was lost, and doubles while bursts lose, so that together they cost less than one
-//! percent. Forwarding and hints cost something for each operation, so they are tried only where a noticeable share of units had
-//! to be replayed without them.
+//! percent; only after a way's first loss, which may be chance, the next burst comes soon. Forwarding and hints cost something
+//! for each operation, so they are tried only where a noticeable share of units had to be replayed without them.
 //!
 //! What is compared is time per operation, as long as operations are short. Longer ones may differ much from batch to batch,
 //! so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,
@@ -64,8 +64,8 @@ pub(crate) struct Plan {
     pub(crate) chunk: usize,
     /// The share of units that will probably be stale at their turn.
     pub(crate) stale: f32,
-    /// Many units had to be replayed lately.
-    pub(crate) contended: bool,
+    /// See first whether the batch is one chain, by its hints.
+    pub(crate) looks_for_chain: bool,
     /// Let idle threads run stale units again.
     pub(crate) again: bool,
     /// Whether the governor wants to know how long it took.
@@ -102,32 +102,28 @@ impl Governor {
         match if alone { Way::Sequential } else { class.way(len, self.consent, &self.common) } {
             Way::Sequential => {
                 let timed = class.times(len);
-                let contended = class.is_contended(&self.common);
-                Plan {
-                    way: Way::Sequential,
-                    chunk: 1,
-                    stale: 0.0,
-                    contended,
-                    again: false,
-                    timed,
-                    measured: 0,
-                }
+                let way = Way::Sequential;
+                Plan { way, chunk: 1, stale: 0.0, looks_for_chain: false, again: false, timed, measured: 0 }
             }
-            way => self.plan_by(way, len),
+            way => {
+                let contended = class.is_contended(&self.common);
+                let plan = self.plan_by(way, len);
+                // Short operations, which are not measured, would notice the look.
+                Plan { looks_for_chain: contended && self.consent.hints && plan.measured > 0, ..plan }
+            }
         }
     }
 
     /// How to run a batch of `len` operations in a given way.
     pub(crate) fn plan_by(&self, way: Way, len: usize) -> Plan {
         let class = &self.classes[size_class(len)];
-        let contended = class.is_contended(&self.common);
         Plan {
             way,
             chunk: class.chunk(way, &self.common).min(len.div_ceil(2 * self.threads)).max(1),
             stale: class.stale(way, &self.common) as f32,
-            contended,
+            looks_for_chain: false,
             // With two threads there is nobody to spare.
-            again: self.threads > 2 && contended,
+            again: self.threads > 2 && class.is_contended(&self.common),
             timed: true,
             measured: if way == Way::Sequential { 0 } else { class.measured() },
         }

@@ -208,14 +208,12 @@ where
             ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
             ExecutionMode::Adaptive => self.governor.plan(len),
         };
-        // Short operations, which are not measured, would notice the look.
-        let chain = self.mode == ExecutionMode::Adaptive
-            && (plan.measured > 0 && plan.contended && self.consent.hints)
-            && is_chain::<A, S>(&mut self.planner, app, &batch, &self.fingerprints);
+        let start = plan.timed.then(Instant::now);
+        let chain =
+            plan.looks_for_chain && is_chain::<A, S>(&mut self.planner, app, &batch, &self.fingerprints);
         if chain {
             plan = self.governor.plan_by(Way::Sequential, len);
         }
-        let start = plan.timed.then(Instant::now);
         let beside = self.metrics.get(Counter::unordered_beside);
         if let Some(counter) = counter_of(plan.way) {
             self.metrics.add_alone(counter, 1);
@@ -249,9 +247,11 @@ where
     ) -> Result<Run<Reply<A, S>>, Failure> {
         let (seq, len) = (batch.sequence_number(), batch.len());
         let in_chunks = matches!(plan.way, Way::OneMoment | Way::Forwarding);
-        let chunk = if in_chunks { self.chunk.unwrap_or(plan.chunk) } else { 1 };
         // A thread that is alone would run the first chunk ahead, and then walk through all the rest.
         let walks = plan.way == Way::Sequential || (in_chunks && self.threads == 1 && self.chunk.is_none());
+        let own = if in_chunks { self.chunk.unwrap_or(plan.chunk) } else { 1 };
+        // What one thread takes lies together.
+        let chunk = if walks { len } else { own };
         let measured = if walks { 0 } else { plan.measured };
         let prefetch = self.ordered_prefetching.plan(len, if walks { 0 } else { chunk });
         let (lent, memory) = self.arenas.lend();

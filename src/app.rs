@@ -60,11 +60,7 @@ pub trait Application<S>: Send + Sync + 'static {
         state: &S,
         batch: UnorderedBatch<Request<Self, S>>,
     ) -> BatchReplies<Reply<Self, S>> {
-        let mut replies = BatchReplies::with_capacity(batch.len());
-        for request in batch.into_requests() {
-            replies.push(answer(request, |request| self.unordered_execution(state, request)));
-        }
-        replies
+        answer_all(batch.into_requests(), |request| self.unordered_execution(state, request))
     }
 
     /// Executes one ordered request.
@@ -79,11 +75,7 @@ pub trait Application<S>: Send + Sync + 'static {
         state: &mut S,
         batch: UpdateBatch<Request<Self, S>>,
     ) -> BatchReplies<Reply<Self, S>> {
-        let mut replies = BatchReplies::with_capacity(batch.len());
-        for update in batch.into_updates() {
-            replies.push(answer(update, |request| self.update(state, request)));
-        }
-        replies
+        answer_all(batch.into_updates(), |request| self.update(state, request))
     }
 }
 
@@ -151,4 +143,16 @@ pub trait Hints {
 pub(crate) fn answer<O, R>(update: Update<O>, execute: impl FnOnce(O) -> R) -> UpdateReply<R> {
     let (from, session_id, operation_id, operation) = update.into_inner();
     UpdateReply::new(from, session_id, operation_id, execute(operation))
+}
+
+/// Runs `execute` on one request after the other; the replies are in their order.
+fn answer_all<O, R>(mut requests: Vec<Update<O>>, mut execute: impl FnMut(O) -> R) -> BatchReplies<R> {
+    if requests.len() == 1
+        && let Some(request) = requests.pop()
+    {
+        // A reply in memory of its own comes sooner than the steps that the many below need.
+        return vec![answer(request, execute)].into();
+    }
+    // Where replies are no larger than requests, the library collects them in the requests' own memory.
+    requests.into_iter().map(|request| answer(request, &mut execute)).collect::<Vec<_>>().into()
 }

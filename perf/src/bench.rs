@@ -31,7 +31,7 @@ pub struct Effort {
     pub batches: usize,
     /// Repetitions of what is measured in single events, such as latencies.
     pub events: usize,
-    /// Rows that had no good pair are measured once more at the end.
+    /// Rows that had no good pair are measured once more at the end; the least of many, too.
     pub again: bool,
 }
 

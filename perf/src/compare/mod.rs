@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use atlas_smr_execution::executor::ExecutionMode;
 
+use ordered::Ordered;
 pub use report::Report;
 use row::{Line, Measured, Row, What};
 
@@ -28,6 +29,9 @@ use crate::stats::Spread;
 
 /// Rows without a good pair are measured once more, but none begins later than this.
 const AGAIN: Duration = Duration::from_secs(600);
+
+/// So many of the parts of a row that is worth what its worst part is worth are measured once more.
+const LEAST: usize = 5;
 
 /// Measures the rows that `args` choose.
 pub fn run(args: &CompareArgs) -> Result<Report, PerfError> {
@@ -88,15 +92,7 @@ fn measure(row: &Row, bench: &mut Bench) -> Result<Vec<Line>, PerfError> {
             let measured = ordered::measure(bench, what)?;
             one(Line::ordered(row.name.clone(), row.goal, what, threads, measured))
         }
-        What::Worst(several) => {
-            let mut lines = Vec::new();
-            for what in several {
-                let measured = ordered::measure(bench, what)?;
-                let name = format!("  {}", row::describe(&what.load, what.batch));
-                lines.push(Line::ordered(name, row.goal, what, threads, measured));
-            }
-            Ok(with_the_worst(row, lines))
-        }
+        What::Worst(several) => worst(row, several, bench),
         What::Reads { batch, against_rayon } => {
             let measured = reads::measure(bench, *batch, *against_rayon)?;
             one(Line { batch: *batch, ..Line::other(row, "kv-read", threads, measured) })
@@ -120,6 +116,31 @@ fn measure(row: &Row, bench: &mut Bench) -> Result<Vec<Line>, PerfError> {
             one(Line { unit: "ms", batch: stalls::BATCH, ..Line::other(row, "kv-put", threads, measured) })
         }
     }
+}
+
+/// The lines of a row over several workloads.
+fn worst(row: &Row, several: &[Ordered], bench: &mut Bench) -> Result<Vec<Line>, PerfError> {
+    let (effort, threads) = (bench.effort, bench.threads);
+    let mut measure = |what: &Ordered| {
+        let measured = ordered::measure(bench, what)?;
+        let name = format!("  {}", row::describe(&what.load, what.batch));
+        Ok::<_, PerfError>(Line::ordered(name, row.goal, what, threads, measured))
+    };
+    let mut lines = several.iter().map(&mut measure).collect::<Result<Vec<_>, _>>()?;
+    for n in again(effort, &lines, |line| line.measured.value.median) {
+        let first = std::mem::replace(&mut lines[n], measure(&several[n])?);
+        lines[n].measured.equal &= first.measured.equal;
+    }
+    Ok(with_the_worst(row, lines))
+}
+
+/// Which of `results` to measure once more because they are the least by `value`. Without that, the worst of many is
+/// the one that noise has met most.
+fn again<T>(effort: Effort, results: &[T], value: impl Fn(&T) -> f64) -> Vec<usize> {
+    let mut least: Vec<usize> = (0..results.len()).collect();
+    least.sort_by(|&a, &b| value(&results[a]).total_cmp(&value(&results[b])));
+    least.truncate(if effort.again { LEAST } else { 0 });
+    least
 }
 
 /// Allocations per operation, over those of the loop, where the engine has the most.

@@ -17,6 +17,7 @@ use atlas_smr_execution::internals::raw::table::Table;
 use atlas_smr_execution::internals::resolver;
 use atlas_smr_execution::internals::retire::{Counts, Finished, Retirement, Staleness};
 use atlas_smr_execution::internals::schedule::hints::Planner;
+use atlas_smr_execution::internals::schedule::planning::Planning;
 use atlas_smr_execution::internals::schedule::prefetch::Plan;
 use atlas_smr_execution::internals::schedule::{BatchRun, Spread};
 use atlas_smr_execution::internals::unit::{Fingerprints, Surroundings};
@@ -272,8 +273,7 @@ impl Setup {
         let lines = memory.arena.fill(Slots::<Finished<'_, Answer>>::lines(len, len), |_| Line::default());
         let slots = Slots::new(lines, len, len);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, self.forwards);
-        let dependencies =
-            self.hints.then(|| self.planner.plan::<_, Numbers>(&app, &self.updates, &FINGERPRINTS));
+        let planning = self.hints.then(|| Planning::new(SeqNo::ZERO, &mut self.planner));
         let mut aside = |_: &Numbers| {};
         let prefetch = self.prefetch;
         let chunk = if prefetch == Plan::Leave { 1 } else { len };
@@ -289,7 +289,7 @@ impl Setup {
             retirement: Retirement::new(slots, overlay, Staleness::expected(self.stale)),
             lent,
             queue: self.queue.clone(),
-            dependencies,
+            planning,
             spread: Spread { chunk, window: self.window, again: self.again, prefetch, measured: 0 },
             seen: Mutex::default(),
             worked: AtomicU64::new(0),

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!   in chunks   take the next chunk of positions ─► run its units on the frontier's moment ─► retire what can be retired
-//!   by hints    find, among those whose keys are free, what most work waits for (hints.rs) ─► run its unit ─► retire
+//!   by hints    one plans, one walks meanwhile (planning.rs); then
+//!               find, among those whose keys are free, what most work waits for (hints.rs) ─► run its unit ─► retire
 //!   then        run what others have taken but not started
 //!   and, where much was replayed lately, run finished but stale units again before their turn (again.rs)
 //! ```
@@ -13,6 +14,7 @@
 
 mod again;
 pub mod hints;
+pub mod planning;
 pub mod prefetch;
 pub mod stock;
 
@@ -31,7 +33,7 @@ use crate::state::CRUDState;
 use crate::sync::{AtomicU64, Instant, Mutex, Ordering, spin_loop, yield_now};
 use crate::unit::writes::{Record, Written};
 use crate::unit::{ExecutionUnit, Surroundings};
-use hints::Dependencies;
+use planning::Planning;
 use prefetch::{Part, Plan, Seen};
 use stock::Stock;
 
@@ -70,8 +72,8 @@ pub struct BatchRun<'r, 'b, A: Application<S>, S> {
     pub lent: Lent<'b>,
     /// The first positions of chunks.
     pub queue: Queue,
-    /// Who waits for whom, if the application gave hints.
-    pub dependencies: Option<Dependencies<'r>>,
+    /// Who waits for whom, if the batch is run by hints.
+    pub planning: Option<Planning<'r>>,
     /// How the batch is spread.
     pub spread: Spread,
     /// How long the operations that are measured took the first time they were run, in nanoseconds.
@@ -114,8 +116,11 @@ where
         let stop = || self.retirement.stop();
         let _guard = StopOnPanic(&stop);
         let mut stock = Stock::new(self.lent.take(thread));
-        let done = match &self.dependencies {
-            Some(dependencies) => self.run_by_hints(dependencies, thread, &mut stock),
+        let done = match &self.planning {
+            Some(planning) => match self.planned(planning, &mut stock) {
+                Some(dependencies) => self.run_by_hints(&dependencies, thread, &mut stock),
+                None => !self.retirement.is_stopped(),
+            },
             None => self.run_chunks(thread, &mut stock),
         };
         if done {

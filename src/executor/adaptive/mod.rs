@@ -17,7 +17,7 @@
 //! own, and of two ways that look alike the one is preferred whose units are not stale.
 //!
 //! A batch that is one chain, by its hints, is run one operation after the other, whatever pays for others of its size
-//! (`executor/speculative/planning.rs`).
+//! (`executor/speculative/chain.rs`).
 //!
 //! The choice changes no result, so every replica makes its own.
 

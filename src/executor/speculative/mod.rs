@@ -8,8 +8,8 @@
 //!
 //! Batches for which that does not pay run in place, like the sequential engine's (adaptive/).
 
+mod chain;
 mod checked;
-mod planning;
 mod unordered;
 
 #[cfg(test)]
@@ -19,8 +19,8 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use self::chain::is_chain;
 use self::checked::{Fate, Schedule};
-use self::planning::{is_chain, planned};
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::Engine;
@@ -39,6 +39,7 @@ use crate::reply::BatchReplies;
 use crate::resolver::{self, Overlay};
 use crate::retire::{Counts, Finished, Retirement, Staleness, Tail};
 use crate::schedule::hints::Planner;
+use crate::schedule::planning::Planning;
 use crate::schedule::prefetch::{Prefetching, Seen};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
@@ -260,10 +261,7 @@ where
         let forwards = self.consent.forwarding && matches!(plan.way, Way::Forwarding | Way::ByHints);
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, forwards);
         let mut planner = std::mem::take(&mut self.planner);
-        let dependencies = (plan.way == Way::ByHints)
-            .then(|| planned::<A, S>(&mut planner, app, batch, &self.fingerprints))
-            .flatten();
-        let planner_is_sound = dependencies.is_some() || plan.way != Way::ByHints;
+        let planning = (plan.way == Way::ByHints).then(|| Planning::new(seq, &mut planner));
         let run = BatchRun {
             app,
             updates: batch.updates(),
@@ -280,7 +278,7 @@ where
             ),
             lent,
             queue: self.pool.queue(),
-            dependencies,
+            planning,
             spread: Spread { chunk, window: self.window, again: plan.again, prefetch, measured },
             seen: Mutex::default(),
             worked: AtomicU64::new(0),
@@ -290,6 +288,7 @@ where
         // Relaxed: all threads have left. What some operations took stands for all of them.
         let share = len as f64 / len.div_ceil(measured.max(1)).max(1) as f64;
         let worked = Duration::from_nanos(run.worked.load(Ordering::Relaxed)).mul_f64(share);
+        let planner_is_sound = run.planning.as_ref().is_none_or(Planning::has_succeeded);
         let seen = run.seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         let tail = settle(seq, run.retirement.into_tail(), ran)?;
         let fate = fate(&tail)?;
@@ -344,7 +343,7 @@ where
         // Unwind safety: as in the gate; the batch is dropped whole.
         return catch_unwind(AssertUnwindSafe(|| run.walk_alone(looks)));
     }
-    let chunks = if run.dependencies.is_none() { run.updates.len() } else { 0 };
+    let chunks = if run.planning.is_none() { run.updates.len() } else { 0 };
     pool.run((0..chunks).step_by(run.spread.chunk), &|thread| run.work(thread))
 }
 

@@ -350,7 +350,7 @@ fn additions(len: u8, chained: std::ops::Range<u8>) -> UpdateBatch<Step> {
 #[test]
 fn a_batch_that_is_one_chain_is_known_by_its_hints() {
     let is_chain = |batch: &UpdateBatch<Step>| {
-        planning::is_chain::<Steps, Map>(&mut Planner::default(), &Steps, batch, &Fingerprints::new())
+        chain::is_chain::<Steps, Map>(&mut Planner::default(), &Steps, batch, &Fingerprints::new())
     };
     for len in [32, 64, 100, 200] {
         assert!(is_chain(&additions(len, 0..len)));

@@ -1,10 +1,10 @@
-//! What the application's hints say of a batch before it is run.
+//! Batches that are most likely one chain.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::app::{Request, ScalableApp};
 use crate::batch::UpdateBatch;
-use crate::schedule::hints::{Dependencies, Planner};
+use crate::schedule::hints::Planner;
 use crate::state::CRUDState;
 use crate::unit::Fingerprints;
 
@@ -37,22 +37,4 @@ pub(super) fn is_chain<A: ScalableApp<S>, S: CRUDState>(
         *planner = Planner::default();
         false
     })
-}
-
-/// Who waits for whom, by the application's hints; `None` if they panic: hints change no result, and neither does it that
-/// there are none. The planner is not to be used again then.
-pub(super) fn planned<'p, A: ScalableApp<S>, S: CRUDState>(
-    planner: &'p mut Planner,
-    app: &A,
-    batch: &UpdateBatch<Request<A, S>>,
-    fingerprints: &Fingerprints,
-) -> Option<Dependencies<'p>> {
-    let plan = move || {
-        let planner = planner;
-        planner.plan::<A, S>(app, batch.updates(), fingerprints)
-    };
-    // Unwind safety: the caller drops the planner.
-    catch_unwind(AssertUnwindSafe(plan))
-        .inspect_err(|_| tracing::warn!(batch = %batch.sequence_number(), "hints panicked; running without"))
-        .ok()
 }

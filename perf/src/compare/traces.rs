@@ -14,15 +14,16 @@ use super::{again, with_the_worst};
 use crate::bench::{Bench, Setup, rounds};
 use crate::error::PerfError;
 use crate::load::{Load, populated};
-use crate::sample::{Sample, group_of};
+use crate::sample::Sample;
 use crate::stats::{Spread, median};
 
 /// Blocks with less gas do not count for totals.
 const LARGE: u64 = 4_000_000;
 /// How often all blocks are executed before samples count.
 const WARM_UP: usize = 6;
-/// The shortest blocks are executed so often in a row.
-const MOST_REPEATS: usize = 100;
+/// Shorter blocks are executed several times in a row, but not more often than that.
+const SHORT: Duration = Duration::from_millis(1);
+const MOST_REPEATS: u64 = 100;
 
 /// The lines of a row about traces; none if there are no traces here.
 pub fn lines(bench: &Bench, row: &Row) -> Result<Vec<Line>, PerfError> {
@@ -113,10 +114,10 @@ fn worst_block<'t>(
     Ok((&trace.blocks[block], measured))
 }
 
-/// How often a block is executed in a row: as all short batches, short blocks are timed in groups.
+/// How often a block is executed in a row: a timer interrupt should not show in its time.
 fn repeats(block: &Block) -> usize {
-    group_of(Duration::from_nanos(block.operations.iter().map(|operation| operation.ns).sum()))
-        .min(MOST_REPEATS)
+    let ns: u64 = block.operations.iter().map(|operation| operation.ns).sum();
+    (SHORT.as_nanos() as u64 / ns.max(1)).clamp(1, MOST_REPEATS) as usize
 }
 
 /// `measured`, with what `shares` knows of the engine.

@@ -62,10 +62,10 @@ where
         }
         let mut pause = Pause::default();
         loop {
-            self.advance(stock);
             if let Some(planned) = planning.planned.get() {
                 return *planned;
             }
+            self.advance(stock);
             if self.retirement.frontier() == self.updates.len() || self.retirement.is_stopped() {
                 return None;
             }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use atlas_smr_raft::client::{Client, ClientError, NodeStatus};
+use atlas_smr_raft::loopback;
 
 use crate::connection::{account, client};
 use crate::error::{ChaosError, io};
@@ -70,13 +71,6 @@ pub struct Cluster {
     probes: u64,
 }
 
-/// Ports that are free, all at once.
-fn free_ports(count: usize) -> std::io::Result<Vec<SocketAddr>> {
-    let listeners: Vec<_> =
-        (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
-    listeners.iter().map(TcpListener::local_addr).collect()
-}
-
 impl Cluster {
     /// Starts the nodes, and returns once they serve and accounts are funded.
     ///
@@ -85,7 +79,7 @@ impl Cluster {
     /// See [`ChaosError`].
     pub async fn start(settings: &Settings) -> Result<Cluster, ChaosError> {
         let count = settings.executors.len();
-        let ports = free_ports(3 * count).map_err(io("free ports"))?;
+        let ports = loopback::addresses(3 * count).map_err(io("free ports"))?;
         let (links, processes) = (Links::default(), Processes::default());
         let mut nodes = BTreeMap::new();
         let mut members = String::new();

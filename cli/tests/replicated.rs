@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use atlas_smr_raft::loopback;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -60,8 +61,8 @@ impl Drop for Node {
 
 /// Addresses on loopback that nobody uses at the moment.
 fn addresses<const N: usize>() -> [String; N] {
-    let held: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-    std::array::from_fn(|index| held[index].local_addr().expect("an address").to_string())
+    let free = loopback::addresses(N).expect("ports");
+    std::array::from_fn(|index| free[index].to_string())
 }
 
 /// Starts a node, and waits until it listens.

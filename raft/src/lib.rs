@@ -16,6 +16,7 @@
 //! | [`session`] | executes each command once |
 //! | [`log`], [`snapshot`], [`machine`], [`storage`], [`disk`] | what a node keeps, and the executor on top of it |
 //! | [`proto`] | the messages, as generated |
+//! | [`loopback`] | addresses for a cluster on one machine |
 //!
 //! The README beside this crate shows how to serve an application of one's own.
 #![deny(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod client;
 pub mod config;
 pub mod disk;
 pub mod log;
+pub mod loopback;
 pub mod machine;
 pub mod network;
 pub mod node;

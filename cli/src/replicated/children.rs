@@ -2,12 +2,13 @@
 //! from here as its standard input, and stops when that closes.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use atlas_smr_raft::config::{ExecutorSettings, MemberConfig, NodeConfig};
+use atlas_smr_raft::loopback;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
@@ -31,19 +32,14 @@ pub struct Node {
 /// The nodes' settings: addresses on loopback that nobody uses at the moment, and data in folders of `dir`.
 pub fn settings(args: &ClusterArgs, dir: &Path) -> Result<Vec<NodeConfig>, CliError> {
     let count = args.executors.len();
-    let mut held = Vec::new();
-    let mut address = || -> Result<String, CliError> {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(CliError::Runtime)?;
-        let address = listener.local_addr().map_err(CliError::Runtime)?.to_string();
-        // Held until all are chosen, so that none is chosen twice.
-        held.push(listener);
-        Ok(address)
+    let addresses = loopback::addresses(2 * count).map_err(CliError::Runtime)?;
+    let member = |(id, pair): (u64, &[SocketAddr])| MemberConfig {
+        id,
+        peer_address: pair[0].to_string(),
+        client_address: pair[1].to_string(),
+        learner: false,
     };
-    let mut members = Vec::new();
-    for id in 1..=count as u64 {
-        let (peer_address, client_address) = (address()?, address()?);
-        members.push(MemberConfig { id, peer_address, client_address, learner: false });
-    }
+    let members: Vec<_> = (1..).zip(addresses.chunks(2)).map(member).collect();
     let node = |(id, kind): (u64, &_)| {
         let mut config = NodeConfig {
             id,

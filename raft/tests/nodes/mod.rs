@@ -1,11 +1,12 @@
 //! Clusters of nodes in this process, over real connections on loopback.
 #![allow(dead_code)]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use atlas_smr_raft::client::{Client, ClientConfig};
 use atlas_smr_raft::config::{MemberConfig, NodeConfig};
+use atlas_smr_raft::loopback;
 use atlas_smr_raft::machine::ExecutorKind;
 use atlas_smr_raft::node::Node;
 use atlas_smr_raft::types::Answer;
@@ -28,8 +29,7 @@ pub struct Cluster {
 
 /// So many addresses on loopback that nobody uses at the moment.
 pub fn addresses(count: usize) -> Vec<String> {
-    let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-    held.iter().map(|listener| listener.local_addr().expect("an address").to_string()).collect()
+    loopback::addresses(count).expect("ports").iter().map(ToString::to_string).collect()
 }
 
 impl Cluster {

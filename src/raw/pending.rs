@@ -8,7 +8,7 @@
 //! is allocated. An item is pushed once: its link would lead from one list into another, which may live shorter.
 
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::ptr;
 
 use crate::sync::{AtomicPtr, Ordering};
@@ -40,6 +40,14 @@ impl<T> Deref for Linked<T> {
     #[inline(always)]
     fn deref(&self) -> &T {
         &self.item
+    }
+}
+
+impl<T> DerefMut for Linked<T> {
+    /// As long as nobody shares it.
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.item
     }
 }
 

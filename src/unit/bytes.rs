@@ -27,13 +27,23 @@ impl<'b> Bytes<'b> {
     pub const EMPTY: Self = Bytes::Inline { len: 0, bytes: [0; INLINE] };
 
     /// A copy of `source`.
-    #[inline]
     pub fn copy(arena: &Arena<'b>, source: &[u8]) -> Self {
+        let mut copy = Bytes::EMPTY;
+        copy.set(arena, source);
+        copy
+    }
+
+    /// Becomes a copy of `source`, where it lies: moved elsewhere right after it was written in pieces, it would make the
+    /// processor wait until all pieces are in the cache.
+    #[inline]
+    pub fn set(&mut self, arena: &Arena<'b>, source: &[u8]) {
         if source.len() > INLINE {
             let copied: &'b [u8] = arena.copy(source);
-            return Bytes::Arena(arena.alloc(copied));
+            *self = Bytes::Arena(arena.alloc(copied));
+            return;
         }
-        let mut bytes = [0; INLINE];
+        *self = Bytes::Inline { len: source.len() as u8, bytes: [0; INLINE] };
+        let Bytes::Inline { bytes, .. } = self else { unreachable!("it was just set") };
         // Integers are the most common keys and values: one move instead of a call.
         match source.try_into() {
             Ok(word) => {
@@ -42,7 +52,6 @@ impl<'b> Bytes<'b> {
             }
             Err(_) => bytes[..source.len()].copy_from_slice(source),
         }
-        Bytes::Inline { len: source.len() as u8, bytes }
     }
 
     /// The bytes.

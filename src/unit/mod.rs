@@ -284,15 +284,13 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
 
     /// Sets this unit's write to a key.
     #[inline]
-    fn write(&mut self, fingerprint: u64, column: &str, key: &[u8], written: Written<'b>) {
+    fn write(&mut self, fingerprint: u64, column: &str, key: &[u8], kind: Kind, bytes: &[u8]) {
         let arena = &self.memory.arena;
         match self.own(fingerprint, column, key) {
-            Some(position) => self.write_again(position, written),
+            Some(position) => self.write_again(position, Written { kind, bytes: Bytes::copy(arena, bytes) }),
             None => {
-                let name = self.memory.column(column);
-                let key = Bytes::copy(arena, key);
-                let position = self.position;
-                let record = arena.alloc_with(|| Content::record(fingerprint, position, name, key, written));
+                let column = self.memory.column(column);
+                let record = Content::record(arena, fingerprint, self.position, (column, key), (kind, bytes));
                 self.writes.push(arena, record);
             }
         }
@@ -305,11 +303,6 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         let before = *own;
         *own = self.memory.arena.alloc_with(|| before.with(written));
     }
-
-    #[inline]
-    fn value(&self, value: &[u8]) -> Written<'b> {
-        Written { kind: Kind::Value, bytes: Bytes::copy(&self.memory.arena, value) }
-    }
 }
 
 impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, 'b, S, V> {
@@ -321,8 +314,7 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
         let fingerprint = self.step(column, key);
         let absent = self.see(fingerprint, column, key, |present| present.is_none());
         if absent {
-            let value = self.value(value);
-            self.write(fingerprint, column, key, value);
+            self.write(fingerprint, column, key, Kind::Value, value);
         }
         absent
     }
@@ -330,8 +322,7 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
     fn update(&mut self, column: &str, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
         let fingerprint = self.step(column, key);
         let previous = self.see(fingerprint, column, key, |value| value.map(<[u8]>::to_vec));
-        let value = self.value(value);
-        self.write(fingerprint, column, key, value);
+        self.write(fingerprint, column, key, Kind::Value, value);
         previous
     }
 
@@ -340,7 +331,7 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
         let previous = self.see(fingerprint, column, key, |value| value.map(<[u8]>::to_vec));
         // What is absent needs no removal; the observation alone is checked.
         if previous.is_some() {
-            self.write(fingerprint, column, key, Written::TOMBSTONE);
+            self.write(fingerprint, column, key, Kind::Tombstone, &[]);
         }
         previous
     }
@@ -352,13 +343,11 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
 
     #[inline]
     fn put(&mut self, column: &str, key: &[u8], value: &[u8]) {
-        let fingerprint = self.step(column, key);
-        let value = self.value(value);
-        self.write(fingerprint, column, key, value);
+        self.write(self.step(column, key), column, key, Kind::Value, value);
     }
 
     fn remove(&mut self, column: &str, key: &[u8]) {
-        self.write(self.step(column, key), column, key, Written::TOMBSTONE);
+        self.write(self.step(column, key), column, key, Kind::Tombstone, &[]);
     }
 
     fn merge_operator(&self, column: &str) -> MergeOperator {
@@ -367,14 +356,11 @@ impl<'b, S: CRUDState + Sync, V: Versions<'b>> CRUDState for ExecutionUnit<'_, '
 
     fn merge(&mut self, column: &str, key: &[u8], operand: &[u8]) {
         let fingerprint = self.step(column, key);
-        let own = self.own(fingerprint, column, key).map(|position| self.writes.get(position).written());
-        let written = match own {
-            None => Written { kind: Kind::Operand, bytes: Bytes::copy(&self.memory.arena, operand) },
-            Some(before) => {
-                let operator = self.around.state.merge_operator(column);
-                before.fold(operator, operand, self.memory)
-            }
+        let Some(position) = self.own(fingerprint, column, key) else {
+            return self.write(fingerprint, column, key, Kind::Operand, operand);
         };
-        self.write(fingerprint, column, key, written);
+        let operator = self.around.state.merge_operator(column);
+        let before = self.writes.get(position).written();
+        self.write_again(position, before.fold(operator, operand, self.memory));
     }
 }

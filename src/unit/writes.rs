@@ -3,6 +3,7 @@
 use super::bytes::Bytes;
 use super::set::{ArenaSet, Fingerprinted};
 use crate::arena::{Name, Workspace};
+use crate::raw::arena::Arena;
 use crate::raw::pending::Linked;
 use crate::state::MergeOperator;
 
@@ -43,17 +44,21 @@ pub struct Content<'b> {
 }
 
 impl<'b> Content<'b> {
-    /// The write `written`, of the unit at `position`, to `key` in `column`.
+    /// A write of the unit at `position` to `key` in `column`.
     #[inline]
     pub fn record(
+        arena: &Arena<'b>,
         fingerprint: u64,
         position: u32,
-        column: Name<'b>,
-        key: Bytes<'b>,
-        written: Written<'b>,
-    ) -> Record<'b> {
-        let Written { kind, bytes } = written;
-        Linked::new(Content { fingerprint, position, kind, column, key, bytes })
+        (column, key): (Name<'b>, &[u8]),
+        (kind, bytes): (Kind, &[u8]),
+    ) -> &'b Record<'b> {
+        let blank =
+            || Content { fingerprint, position, kind, column, key: Bytes::EMPTY, bytes: Bytes::EMPTY };
+        let record = arena.alloc_with(|| Linked::new(blank()));
+        record.key.set(arena, key);
+        record.bytes.set(arena, bytes);
+        record
     }
 
     /// The key's column.
@@ -101,7 +106,9 @@ impl<'b> Content<'b> {
 
     /// This write with another effect, for a key that is written again or an operand that is folded.
     pub fn with(&self, written: Written<'b>) -> Record<'b> {
-        Content::record(self.fingerprint, self.position, self.column, self.key, written)
+        let Content { fingerprint, position, column, key, .. } = *self;
+        let Written { kind, bytes } = written;
+        Linked::new(Content { fingerprint, position, kind, column, key, bytes })
     }
 }
 
@@ -113,9 +120,6 @@ impl Fingerprinted for &Record<'_> {
 }
 
 impl<'b> Written<'b> {
-    /// The key is absent.
-    pub const TOMBSTONE: Self = Written { kind: Kind::Tombstone, bytes: Bytes::EMPTY };
-
     /// What is left when `operand` is merged into what `self` left.
     pub fn fold(self, operator: MergeOperator, operand: &[u8], memory: &Workspace<'b>) -> Written<'b> {
         let value = (self.kind != Kind::Tombstone).then(|| self.bytes.get());

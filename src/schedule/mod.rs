@@ -124,7 +124,7 @@ where
             None => self.run_chunks(thread, &mut stock),
         };
         if done {
-            self.help_out(&mut stock);
+            self.help_out(thread, &mut stock);
             self.run_stale(&mut stock);
         }
         if self.spread.measured > 0 {
@@ -182,14 +182,15 @@ where
         }
     }
 
-    /// Runs what other threads have taken but not started, lowest position first.
-    fn help_out(&self, stock: &mut Stock<'b, Reply<A, S>>) {
+    /// Runs what nobody has started, lowest position first: what other threads have taken, or, without a plan, everything.
+    fn help_out(&self, thread: usize, stock: &mut Stock<'b, Reply<A, S>>) {
         let mut position = self.retirement.frontier();
-        while position < self.updates.len() && !self.retirement.is_stopped() {
+        while position < self.updates.len() && self.wait_for_window(position, stock) {
             let snapshot = self.retirement.frontier();
             position = position.max(snapshot);
             if position < self.updates.len() && self.speculate(position, snapshot, stock) {
                 self.advance(stock);
+                self.look_aside(thread);
             }
             position += 1;
         }

@@ -102,7 +102,9 @@ impl Prefetching {
         self.seen.add(seen);
         let Seen { yes, no, panicked, .. } = self.seen;
         if panicked && self.allowed {
-            tracing::warn!("hints panicked; keys are not looked up beforehand any more");
+            tracing::warn!(
+                "hints or the state's prefetch panicked; keys are not looked up beforehand any more"
+            );
             self.allowed = false;
         }
         if yes + no >= VOTES {

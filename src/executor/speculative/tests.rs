@@ -53,6 +53,8 @@ impl crate::app::ApplicationData for Steps {
 }
 
 const COLUMNS: [&str; 2] = ["even", "odd"];
+/// The way of an operation whose hints panic.
+const UNHINTED: u8 = 10;
 
 fn step(state: &mut impl CRUDState, step: &Step) -> (u64, Option<Vec<u8>>) {
     let column = |key: u8| COLUMNS[usize::from(key % 2)];
@@ -124,6 +126,7 @@ impl ScalableApp<Map> for Steps {
 
     /// Right ones, missing ones and wrong ones, as the request's own numbers have it.
     fn hints(&self, request: &Step, hints: &mut impl Hints) {
+        assert!(request.way != UNHINTED, "the hints panic");
         let column = |key: u8| COLUMNS[usize::from(key % 2)];
         let Step { amount, from, to, .. } = *request;
         if amount % 3 != 0 {
@@ -259,6 +262,18 @@ fn an_epoch_wrap_changes_nothing() {
         assert_eq!(engine.execute(&Steps, &mut state, batch, &mut |_| {}).expect("no failure"), expected);
         assert_eq!(state, expected_state);
     }
+}
+
+#[test]
+fn without_a_plan_it_looks_aside_all_the_same() {
+    let mut engine = engine(1, u64::MAX, ExecutionMode::SpeculateByHints, true);
+    let mut batch = additions(20, 0..0);
+    batch.add(NodeId(1), SeqNo(1), SeqNo(20), Step { way: UNHINTED, from: 0, to: 0, amount: 10, work: 0 });
+    let (mut state, mut expected_state, mut looks) = (Map::default(), Map::default(), 0);
+    let expected = Steps.update_batch(&mut expected_state, batch.clone());
+    assert_eq!(engine.execute(&Steps, &mut state, batch, &mut |_| looks += 1).expect("no failure"), expected);
+    assert_eq!(state, expected_state);
+    assert!(looks > 0);
 }
 
 /// Its second operation does not end before it has been run a second time, unless that is at its turn.

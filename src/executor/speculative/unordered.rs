@@ -65,10 +65,10 @@ mod tests {
     use crate::metrics::{Counters, Metrics};
     use crate::sync::{Arc, AtomicU64, Ordering};
 
-    /// Every key's value is the key; counts the looks ahead.
-    #[derive(Default)]
+    /// Every key's value is the key; counts the looks ahead, and panics when there are too many.
     struct Echo {
         looks: AtomicU64,
+        most: u64,
     }
 
     impl CRUDState for Echo {
@@ -90,7 +90,8 @@ mod tests {
 
         fn prefetch(&self, column: &str, key: &[u8]) {
             assert_eq!((column, key.len()), ("numbers", 4));
-            self.looks.fetch_add(1, Ordering::Relaxed);
+            let looks = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
+            assert!(looks < self.most, "the state panics");
         }
     }
 
@@ -106,7 +107,7 @@ mod tests {
         type AppData = Self;
 
         fn initial_state() -> Result<Echo, BoxError> {
-            Ok(Echo::default())
+            Err("begun by the test".into())
         }
 
         fn unordered_execution(&self, state: &Echo, request: u32) -> Option<Vec<u8>> {
@@ -135,7 +136,7 @@ mod tests {
     }
 
     /// Answers 40 batches of 500 requests, or executes them; the counters, and how many keys the state was asked to bring near.
-    fn run<const PANICS: bool>(hints: bool, ordered: bool) -> (Counters, u64) {
+    fn run<const PANICS: bool>(hints: bool, ordered: bool, most: u64) -> (Counters, u64) {
         let config = ExecutorConfig {
             threads: Some(2),
             mode: ExecutionMode::Speculate,
@@ -147,7 +148,7 @@ mod tests {
         let report = config.validate().expect("valid");
         let mut engine: Speculative<Reader<PANICS>, Echo> =
             Engine::new(&config, &report, Arc::new(Metrics::new())).expect("threads");
-        let mut state = Echo::default();
+        let mut state = Echo { looks: AtomicU64::new(0), most };
         for seq in 1..=40 {
             let requests = (0..500).map(|id| Update::new(NodeId(1), SeqNo(1), SeqNo(id), id as u32));
             let replies = if ordered {
@@ -167,23 +168,25 @@ mod tests {
     #[test]
     fn keys_are_brought_near_where_hints_are_given() {
         for ordered in [false, true] {
-            let (counters, looks) = run::<false>(true, ordered);
+            let (counters, looks) = run::<false>(true, ordered, u64::MAX);
             assert!(looks > 0, "it was never tried");
             assert_eq!(
                 counters.prefetched, looks,
                 "of each operation the key that is read, and nothing else"
             );
-            let (counters, looks) = run::<false>(false, ordered);
+            let (counters, looks) = run::<false>(false, ordered, u64::MAX);
             assert_eq!((counters.prefetched, looks), (0, 0), "hints are not wanted");
         }
     }
 
     #[test]
-    fn hints_that_panic_are_given_up() {
+    fn looks_that_panic_are_given_up() {
         for ordered in [false, true] {
             // A thread that has met a panic looks at nothing more, and neither does the next batch.
-            let (_, looks) = run::<true>(true, ordered);
-            assert!(looks < 500, "{looks} looks");
+            let (_, looks) = run::<true>(true, ordered, u64::MAX);
+            assert!(looks < 500, "{looks} looks at what was hinted");
+            let (_, looks) = run::<false>(true, ordered, 3);
+            assert!((3..500).contains(&looks), "{looks} looks at the state");
         }
     }
 }

@@ -130,6 +130,7 @@ fn worst(row: &Row, several: &[Ordered], bench: &mut Bench) -> Result<Vec<Line>,
     for n in again(effort, &lines, |line| line.measured.value.median) {
         let first = std::mem::replace(&mut lines[n], measure(&several[n])?);
         lines[n].measured.equal &= first.measured.equal;
+        lines[n].measured.first = Some(first.measured.value.median);
     }
     Ok(with_the_worst(row, lines))
 }

@@ -90,6 +90,8 @@ pub struct Row {
 pub struct Measured {
     /// The value, in the row's unit.
     pub value: Spread,
+    /// The median of a first measurement, where there was a second one, which counts.
+    pub first: Option<f64>,
     /// False if state or replies were not the sequential loop's.
     pub equal: bool,
     /// Time of one operation in the sequential loop.
@@ -107,6 +109,7 @@ impl Measured {
     pub fn new(value: Spread) -> Self {
         Measured {
             value,
+            first: None,
             equal: true,
             sequential_ns: None,
             sequential_share: None,

@@ -100,17 +100,22 @@ fn worst_block<'t>(
     };
     let mut spreads: Vec<Spread> = (0..trace.blocks.len()).map(|block| of_block(&samples, block)).collect();
     let least = again(bench.effort, &spreads, |spread| spread.median);
+    let mut first = vec![None; spreads.len()];
     if !least.is_empty() {
         let (second, more) = run(bench, trace, setup, false, &order)?;
         measured.equal &= more.equal;
-        least.into_iter().for_each(|block| spreads[block] = of_block(&second, block));
+        for block in least {
+            first[block] = Some(spreads[block].median);
+            spreads[block] = of_block(&second, block);
+        }
     }
     let worst = spreads.into_iter().enumerate().min_by(|a, b| a.1.median.total_cmp(&b.1.median));
     let (block, value) = worst.unwrap_or_else(|| (0, Spread::of(&[])));
     let operations = (trace.blocks[block].operations.len().max(1) * repeats(&trace.blocks[block])) as f64;
     let per_round = samples.iter().map(|(samples, _)| time(&samples[Contender::Loop as usize], block));
     let sequential = median(per_round.map(|time| time.as_nanos() as f64)) / passes as f64;
-    let measured = Measured { value, sequential_ns: Some(sequential / operations), ..measured };
+    let first = first.get(block).copied().flatten();
+    let measured = Measured { value, first, sequential_ns: Some(sequential / operations), ..measured };
     Ok((&trace.blocks[block], measured))
 }
 

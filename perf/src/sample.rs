@@ -75,9 +75,9 @@ pub fn plain_loop<L: Logic>(
     batch: UpdateBatch<L::Request>,
 ) -> BatchReplies<u64> {
     let mut replies = Vec::with_capacity(batch.len());
-    for update in batch.into_updates() {
+    replies.extend(batch.into_updates().into_iter().map(|update| {
         let (from, session, id, request) = update.into_inner();
-        replies.push(UpdateReply::new(from, session, id, app.update(state, request)));
-    }
+        UpdateReply::new(from, session, id, app.update(state, request))
+    }));
     replies.into()
 }

@@ -102,6 +102,7 @@ impl Planner {
     {
         self.collect(app, updates, fingerprints);
         self.rank();
+        self.sort();
         Dependencies { on: &self.on, ends: &self.ends, order: &self.order }
     }
 
@@ -142,9 +143,9 @@ impl Planner {
         }
     }
 
-    /// Puts the operations with the most work behind them first.
+    /// Adds up the work behind each operation.
     fn rank(&mut self) {
-        let Planner { on, ends, weights, ranks, order, .. } = self;
+        let Planner { on, ends, weights, ranks, .. } = self;
         ranks.clear();
         ranks.resize(weights.len(), 0);
         let mut end = on.len();
@@ -159,6 +160,11 @@ impl Planner {
             }
             end = start;
         }
+    }
+
+    /// Puts the operations with the most work behind them first.
+    fn sort(&mut self) {
+        let Planner { weights, ranks, order, .. } = self;
         order.clear();
         order.extend(0..weights.len() as u32);
         order.sort_unstable_by_key(|&position| (Reverse(ranks[position as usize]), position));
@@ -314,6 +320,7 @@ mod tests {
             planner.ends.push(planner.on.len() as u32);
         }
         planner.rank();
+        planner.sort();
         planner
     }
 

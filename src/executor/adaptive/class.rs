@@ -39,8 +39,16 @@ const SAMPLED: u32 = 16;
 const SURPRISE: f64 = 100.0;
 /// One batch counts as at most this many times the average.
 const MOST_RISE: f64 = 2.0;
-/// From this time per operation on, operations are measured; they stop being so at half of it.
+/// From this time per operation on, operations are measured; where batches differ by more than `DIFFERENT`, already from the
+/// second one on: of two short ones, too, the first says little about the second. They stop being so only below the third one:
+/// what batches of both kinds take could not be compared, and measuring short ones costs less than a percent.
 const MEASURED_NS: f64 = 1_400.0;
+const MEASURED_IF_DIFFERENT_NS: f64 = 700.0;
+const STILL_MEASURED_NS: f64 = 350.0;
+/// How far the time per operation of a batch is from the average, on average, as a share of that. One that was disturbed does
+/// not come near this.
+const DIFFERENT: f64 = 0.25;
+const DIFFERENCE_WEIGHT: f64 = 0.0625;
 /// One measurement for so much work.
 const MEASURING_NS: f64 = 8_000.0;
 /// The other way must be this much better to be adopted.
@@ -55,7 +63,7 @@ const STALE_NS: f64 = 1_000.0;
 const CONTENDED: f64 = 0.03;
 /// What is left of a measured batch's weight with the next one. Batches differ, so more of them count.
 const KEPT: f64 = 0.95;
-/// What is known of all measured batches counts in each class as much as so many of its own.
+/// What is known of all measured batches counts in each class as much as so many of its own, before it has any.
 const COMMON: f64 = 4.0;
 
 /// What is known of one size class.
@@ -63,12 +71,16 @@ const COMMON: f64 = 4.0;
 pub struct Class {
     /// Time of an operation, on one thread.
     operation_ns: Average,
+    /// How far from that batches are, as a share of it.
+    difference: f64,
     /// Operations are measured whose position is a multiple of this; none if it is 0.
     measured: usize,
     /// What a batch takes one operation after the other, where they are measured.
     worth: Average,
     /// What a batch costs by way: time per operation, or, where they are measured, the share of their time.
     cost: [Cost; Way::ALL.len()],
+    /// How many batches what all sizes have shown counts for: the fewer, the more is known of this one.
+    common: [f64; Way::ALL.len()],
     /// The share of units that had to be replayed, by way.
     replayed: [Average; Way::ALL.len()],
     in_use: Way,
@@ -84,9 +96,11 @@ impl Default for Class {
     fn default() -> Self {
         Class {
             operation_ns: Average::default(),
+            difference: 0.0,
             measured: 0,
             worth: Average::default(),
             cost: Default::default(),
+            common: [COMMON; Way::ALL.len()],
             replayed: Default::default(),
             in_use: Way::Sequential,
             last_tried: Way::Sequential,
@@ -194,15 +208,22 @@ impl Class {
                 }
             }
             _ => {
-                let cost = &mut self.cost[way as usize];
                 // A thread may not have been on its core for a while; the next batches tell.
-                let most = cost.get().map_or(f64::INFINITY, |cost| MOST_RISE * cost * amount);
-                cost.add(took_ns.min(most), amount, kept);
-                if self.measured > 0 {
-                    common.cost[way as usize].add(took_ns.min(most), amount, kept);
-                }
+                let known = self.cost[way as usize].get();
+                let most = known.map_or(f64::INFINITY, |cost| MOST_RISE * cost * amount);
+                self.add(way, Cost { took_ns: took_ns.min(most), amount }, kept, common);
                 self.reconsider(common);
             }
+        }
+    }
+
+    /// Takes in what batches cost in a way, after only `kept` of what was known before is left.
+    fn add(&mut self, way: Way, Cost { took_ns, amount }: Cost, kept: f64, common: &mut Common) {
+        let way = way as usize;
+        self.cost[way].add(took_ns, amount, kept);
+        if self.measured > 0 {
+            self.common[way] *= kept;
+            common.cost[way].add(took_ns, amount, kept);
         }
     }
 
@@ -228,15 +249,23 @@ impl Class {
         if taken > 0.0 {
             // A batch may be slow because the thread was not on its core; the next ones tell.
             let most = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * MOST_RISE);
-            self.operation_ns.add((taken / len as f64).min(most));
+            let ns = (taken / len as f64).min(most);
+            if let Some(average) = self.operation_ns.0 {
+                self.difference += DIFFERENCE_WEIGHT * ((ns / average - 1.0).abs() - self.difference);
+            }
+            self.operation_ns.add(ns);
         }
-        let bound = if self.measured > 0 { MEASURED_NS / 2.0 } else { MEASURED_NS };
+        let bound = match self.measured {
+            0 if self.difference > DIFFERENT => MEASURED_IF_DIFFERENT_NS,
+            0 => MEASURED_NS,
+            _ => STILL_MEASURED_NS,
+        };
         let long = self.operation_ns.0.filter(|&ns| ns >= bound);
         let measured = long.map_or(0, |ns| (MEASURING_NS / ns).ceil() as usize);
         if (measured > 0) != (self.measured > 0) {
             // Costs are in another measure from here on.
-            (self.cost, self.burst, self.until_burst_ns) = (Default::default(), None, 0.0);
-            self.pause = 0.0;
+            (self.cost, self.common) = (Default::default(), [COMMON; Way::ALL.len()]);
+            (self.burst, self.until_burst_ns, self.pause) = (None, 0.0, 0.0);
             self.measured = measured;
             self.reconsider(common);
             if measured > 0 && common.is_known() {
@@ -262,7 +291,10 @@ impl Class {
         match (self.measured, way) {
             (0, _) => cost.get(),
             (_, Way::Sequential) => Some(1.0),
-            _ => cost.and(common.cost[way as usize], COMMON * self.worth.0.unwrap_or(1.0)).get(),
+            _ => {
+                let amount = self.common[way as usize] * self.worth.0.unwrap_or(1.0);
+                cost.and(common.cost[way as usize], amount).get()
+            }
         }
     }
 
@@ -333,15 +365,11 @@ impl Class {
     /// Compares what a burst measured with the way in use.
     fn end_burst(&mut self, burst: Burst, consent: Consent, common: &mut Common) {
         self.burst = None;
-        let known = &mut self.cost[burst.way as usize];
-        let first = known.get().is_none();
+        let first = self.cost[burst.way as usize].get().is_none();
         if self.measured > 0 {
-            let Cost { took_ns, amount } = burst.all();
-            let kept = KEPT.powf(f64::from(burst.runs));
-            known.add(took_ns, amount, kept);
-            common.cost[burst.way as usize].add(took_ns, amount, kept);
+            self.add(burst.way, burst.all(), KEPT.powf(f64::from(burst.runs)), common);
         } else {
-            *known = Cost { took_ns: burst.cost(), amount: 1.0 };
+            self.cost[burst.way as usize] = Cost { took_ns: burst.cost(), amount: 1.0 };
         }
         let cost = self.cost_of(burst.way, common).unwrap_or(f64::INFINITY);
         let in_use = self.cost_in_use(common);

@@ -9,12 +9,12 @@
 //! percent; only after a way's first loss, which may be chance, the next burst comes soon. Forwarding and hints cost something
 //! for each operation, so they are tried only where a noticeable share of units had to be replayed without them.
 //!
-//! What is compared is time per operation, as long as operations are short. Longer ones may differ much from batch to batch,
-//! so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,
+//! What is compared is time per operation, as long as operations are short. Longer ones, and shorter ones where that shows, may
+//! differ much from batch to batch, so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,
 //! and tell what the batch would have taken one after the other: what is compared is the share of that which it did take.
 //! Of one operation after the other that share is one, so that way needs no trying. Such batches differ also in what they gain,
-//! so that a handful of them says little. Therefore what batches of all sizes have shown counts in each class like some of its
-//! own, and of two ways that look alike the one is preferred whose units are not stale.
+//! so that a handful of them says little. Therefore what batches of all sizes have shown counts in each class like some that it
+//! had before its first own, and of two ways that look alike the one is preferred whose units are not stale.
 //!
 //! A batch that is one chain, by its hints, is run one operation after the other, whatever pays for others of its size
 //! (`executor/speculative/chain.rs`).
@@ -266,6 +266,43 @@ mod tests {
             governor.record(128, plan.way, took, measured(plan, 128, ns));
         }
         assert!(ahead > 450, "{ahead}");
+    }
+
+    #[test]
+    fn short_operations_are_measured_where_batches_differ() {
+        for (dear, expected) in [(1_100.0, false), (1_800.0, true)] {
+            let mut governor = Governor::new(2, Consent::default());
+            let mut measured_some = false;
+            // Eight cheap batches in a row, then two others; on average they are too short to be measured.
+            for batch in 0..400 {
+                let ns = if batch % 10 < 8 { 700.0 } else { dear };
+                let plan = governor.plan(128);
+                measured_some |= batch > 0 && plan.measured > 0;
+                let took = Duration::from_nanos((ns * 128.0) as u64);
+                governor.record(128, plan.way, took, measured(plan, 128, ns));
+            }
+            assert_eq!(measured_some, expected, "{dear}");
+        }
+    }
+
+    #[test]
+    fn what_others_have_shown_counts_less_the_more_is_known() {
+        let mut governor = Governor::new(2, Consent { hints: true, forwarding: false });
+        let mut run = |len: usize, by_hints: f64| {
+            let plan = governor.plan(len);
+            let share = [1.0, 1.2, 1.2, by_hints][plan.way as usize];
+            let replays = if plan.way == Way::ByHints { 0 } else { 30 };
+            let counts = Counts { speculations: 100, replays, ..measured(plan, len, 10_000.0) };
+            let took = Duration::from_nanos((share * 10_000.0 * len as f64) as u64);
+            governor.record(len, plan.way, took, counts);
+            usize::from(plan.way == Way::ByHints)
+        };
+        let mut by_hints = [0; 2];
+        for _ in 0..2000 {
+            by_hints[0] += run(128, 0.55);
+            by_hints[1] += run(5, 1.05);
+        }
+        assert!(by_hints[0] > 1900 && by_hints[1] < 200, "{by_hints:?}");
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct Speculative<A, S> {
     fingerprints: Fingerprints,
     governor: Governor,
     planner: Planner,
+    /// For looks at a few operations: emptying what planned large batches takes longer than they do.
+    looker: Planner,
     mode: ExecutionMode,
     /// Batches of one operation run in place, whatever the others do.
     shortest_in_place: bool,
@@ -96,6 +98,7 @@ where
             fingerprints: Fingerprints::new(),
             governor: Governor::new(report.threads, consent),
             planner: Planner::default(),
+            looker: Planner::default(),
             mode: config.mode,
             shortest_in_place: S::IN_PLACE && config.check_every.is_none() && in_place,
             window: config.window,
@@ -211,7 +214,7 @@ where
         };
         let start = plan.timed.then(Instant::now);
         let chain =
-            plan.looks_for_chain && is_chain::<A, S>(&mut self.planner, app, &batch, &self.fingerprints);
+            plan.looks_for_chain && is_chain::<A, S>(&mut self.looker, app, &batch, &self.fingerprints);
         if chain {
             plan = self.governor.plan_by(Way::Sequential, len);
         }

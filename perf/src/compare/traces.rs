@@ -114,8 +114,8 @@ fn worst_block<'t>(
     let operations = (trace.blocks[block].operations.len().max(1) * repeats(&trace.blocks[block])) as f64;
     let per_round = samples.iter().map(|(samples, _)| time(&samples[Contender::Loop as usize], block));
     let sequential = median(per_round.map(|time| time.as_nanos() as f64)) / passes as f64;
-    let first = first.get(block).copied().flatten();
-    let measured = Measured { value, first, sequential_ns: Some(sequential / operations), ..measured };
+    let measured =
+        Measured { value, first: first[block], sequential_ns: Some(sequential / operations), ..measured };
     Ok((&trace.blocks[block], measured))
 }
 

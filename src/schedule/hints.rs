@@ -106,21 +106,26 @@ impl Planner {
         Dependencies { on: &self.on, ends: &self.ends, order: &self.order }
     }
 
-    /// The length of the longest chain of operations of `updates` each of which waits for the one before.
-    pub fn depth<A, S>(
+    /// Which share of all work of `updates` is in the heaviest chain of operations each of which waits for the one before. If
+    /// it is not `weighed`, all operations are the same work.
+    pub fn chain_share<A, S>(
         &mut self,
         app: &A,
         updates: &[Update<Request<A, S>>],
         fingerprints: &Fingerprints,
-    ) -> usize
+        weighed: bool,
+    ) -> f64
     where
         A: ScalableApp<S>,
         S: CRUDState,
     {
         self.collect(app, updates, fingerprints);
-        self.weights.fill(1);
+        if !weighed {
+            self.weights.fill(1);
+        }
         self.rank();
-        self.ranks.iter().max().map_or(0, |&longest| longest as usize)
+        let all: f64 = self.weights.iter().map(|&weight| weight as f64).sum();
+        self.ranks.iter().max().map_or(0.0, |&heaviest| heaviest as f64 / all)
     }
 
     fn collect<A, S>(&mut self, app: &A, updates: &[Update<Request<A, S>>], fingerprints: &Fingerprints)

@@ -128,7 +128,8 @@ impl ScalableApp<Map> for Steps {
     fn hints(&self, request: &Step, hints: &mut impl Hints) {
         assert!(request.way != UNHINTED, "the hints panic");
         let column = |key: u8| COLUMNS[usize::from(key % 2)];
-        let Step { amount, from, to, .. } = *request;
+        let Step { amount, from, to, work, .. } = *request;
+        hints.weighs(1 + u64::from(work));
         if amount % 3 != 0 {
             hints.reads(column(from), &[from]);
         }
@@ -267,7 +268,7 @@ fn an_epoch_wrap_changes_nothing() {
 #[test]
 fn without_a_plan_it_looks_aside_all_the_same() {
     let mut engine = engine(1, u64::MAX, ExecutionMode::SpeculateByHints, true);
-    let mut batch = additions(20, 0..0);
+    let mut batch = additions(20, 0..0, None);
     batch.add(NodeId(1), SeqNo(1), SeqNo(20), Step { way: UNHINTED, from: 0, to: 0, amount: 10, work: 0 });
     let (mut state, mut expected_state, mut looks) = (Map::default(), Map::default(), 0);
     let expected = Steps.update_batch(&mut expected_state, batch.clone());
@@ -350,13 +351,14 @@ fn a_unit_that_is_most_likely_stale_is_not_waited_for() {
     assert_eq!((counters.overtaken, counters.speculations, counters.accepted), (1, 1, 1));
 }
 
-/// A batch of additions, each to the key of its number, and in `chained` to one key.
-fn additions(len: u8, chained: std::ops::Range<u8>) -> UpdateBatch<Step> {
+/// A batch of additions, each to the key of its number, and in `chained` to one key. Number `heavy` is as much work as 1000.
+fn additions(len: u8, chained: std::ops::Range<u8>, heavy: Option<u8>) -> UpdateBatch<Step> {
     let mut batch = UpdateBatch::new(SeqNo(1));
     for id in 0..len {
         let key = if chained.contains(&id) { 255 } else { id };
         // Of this amount, both keys are named.
-        let step = Step { way: 1, from: key, to: key, amount: 10, work: 0 };
+        let work = if heavy == Some(id) { 999 } else { 0 };
+        let step = Step { way: 1, from: key, to: key, amount: 10, work };
         batch.add(NodeId(1), SeqNo(1), SeqNo(id.into()), step);
     }
     batch
@@ -364,14 +366,17 @@ fn additions(len: u8, chained: std::ops::Range<u8>) -> UpdateBatch<Step> {
 
 #[test]
 fn a_batch_that_is_one_chain_is_known_by_its_hints() {
-    let is_chain = |batch: &UpdateBatch<Step>| {
-        chain::is_chain::<Steps, Map>(&mut Planner::default(), &Steps, batch, &Fingerprints::new())
+    let is_chain = |len, chained, heavy| {
+        let batch = additions(len, chained, heavy);
+        chain::is_chain::<Steps, Map>(&mut Planner::default(), &Steps, &batch, &Fingerprints::new())
     };
-    for len in [32, 64, 100, 200] {
-        assert!(is_chain(&additions(len, 0..len)));
-        assert!(!is_chain(&additions(len, 0..0)));
-        assert!(!is_chain(&additions(len, 0..len / 8)), "{len}: it only begins so");
+    for len in [2, 9, 32, 64, 65, 100, 200] {
+        assert!(is_chain(len, 0..len, None));
+        assert!(!is_chain(len, 0..0, None));
+        assert!(!is_chain(len, 0..len / 8, None), "{len}: it only begins so");
+        assert!(!is_chain(len, len / 2..len, None), "{len}: it only ends so");
     }
-    assert!(!is_chain(&additions(31, 0..31)), "too short to tell");
-    assert!(!is_chain(&additions(0, 0..0)));
+    assert!(!is_chain(40, 1..20, None));
+    assert!(is_chain(40, 1..20, Some(7)), "the chain is nearly all work");
+    assert!(!is_chain(0, 0..0, None));
 }

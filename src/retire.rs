@@ -27,6 +27,11 @@
 //! the walker starts over. If R3's does, the finisher's attempt sees the released lock (or a still later holder, to
 //! whom the same argument applies). Either way somebody walks on.
 //!
+//! Where threads retire what they have run themselves (`schedule/backlog.rs`), the walker also leaves what is done but not his.
+//! That is another thread's duty, at the latest when it finds no more chunks: then each thread walks once as far as anybody
+//! could, beginning with R2. Such a walk may find the lock held by somebody who retires only his own and will not look further.
+//! But then his R3 comes after R2, and so does his own last walk, which sees the result of R1.
+//!
 //! Whoever takes a finished unit away to run it again ([`reopen`](Retirement::reopen)) becomes its finisher: the walker may
 //! find it missing and leave, so it is given back by R1, and R2 follows.
 //!
@@ -251,7 +256,7 @@ impl<'b, R> Retirement<'b, R> {
         self.advance_to(self.slots.positions(), at_turn);
     }
 
-    /// The same, up to a position that nobody has started.
+    /// The same, up to a position that nobody has started, or beyond which it is for others to retire.
     pub fn advance_to(&self, end: usize, at_turn: &mut impl AtTurn<'b, R>) {
         // R2.
         fence(Ordering::SeqCst);

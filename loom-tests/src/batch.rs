@@ -61,6 +61,13 @@ fn a_chunk_is_claimed_while_its_keys_are_looked_up() {
 }
 
 #[test]
+fn each_thread_retires_what_it_has_run() {
+    run_model("batch::each_thread_retires_what_it_has_run", 2, MARKS, |marks| {
+        run_on_a_pool(marks, Setup::new(OPS).retiring_its_own(), 2, 1, false);
+    });
+}
+
+#[test]
 fn a_panic_lets_go_of_every_thread() {
     const OPS: &[Op] = &[Op { panics: true, ..Op::NONE }, Op { reads: &[1], writes: &[1], ..Op::NONE }];
     run_model("batch::a_panic_lets_go_of_every_thread", 3, &[], |marks| on_a_pool(marks, OPS, 1, 1));

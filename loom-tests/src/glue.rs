@@ -191,6 +191,7 @@ pub struct Setup {
     forwards: bool,
     hints: bool,
     again: bool,
+    own: bool,
     stale: f32,
     prefetch: Plan,
     ended: Vec<u8>,
@@ -215,6 +216,7 @@ impl Setup {
             forwards: false,
             hints: false,
             again: false,
+            own: false,
             stale: 0.0,
             prefetch: Plan::Leave,
             ended: Vec::new(),
@@ -234,6 +236,11 @@ impl Setup {
     /// Lets idle threads run stale units again.
     pub fn again(self) -> Self {
         Setup { again: true, ..self }
+    }
+
+    /// Lets each thread retire what it has run.
+    pub fn retiring_its_own(self) -> Self {
+        Setup { own: true, ..self }
     }
 
     /// Looks up the keys of the whole batch, which is one chunk, before it is run.
@@ -277,6 +284,8 @@ impl Setup {
         let mut aside = |_: &Numbers| {};
         let prefetch = self.prefetch;
         let chunk = if prefetch == Plan::Leave { 1 } else { len };
+        let Setup { window, again, own, .. } = *self;
+        let spread = Spread { chunk, window, again, own, prefetch, measured: 0 };
         let batch = BatchRun {
             app: &app,
             updates: &self.updates,
@@ -290,7 +299,7 @@ impl Setup {
             lent,
             queue: self.queue.clone(),
             planning,
-            spread: Spread { chunk, window: self.window, again: self.again, prefetch, measured: 0 },
+            spread,
             seen: Mutex::default(),
             worked: AtomicU64::new(0),
             aside: Mutex::new(&mut aside),

@@ -108,6 +108,9 @@ impl Model {
         if self.again {
             engine.expect_contention();
         }
+        if below(2) == 0 {
+            engine.always_retire_own();
+        }
         if below(8) == 0 {
             engine.share_fingerprints(pick(&[0, 1 << 40, 3]));
         }

@@ -6,6 +6,7 @@
 //!   in chunks   take the next chunk of positions ─► run its units on the frontier's moment ─► retire what can be retired
 //!   by hints    one plans, one walks meanwhile (planning.rs); then
 //!               find, among those whose keys are free, what most work waits for (hints.rs) ─► run its unit ─► retire
+//!               (or leave what others have run to them, and retire one's own: backlog.rs)
 //!   then        run what others have taken but not started
 //!   and, where much was replayed lately, run finished but stale units again before their turn (again.rs)
 //! ```
@@ -13,12 +14,16 @@
 //! Nothing here decides about results; that is retirement's.
 
 mod again;
+mod backlog;
 pub mod hints;
 pub mod planning;
 pub mod prefetch;
 pub mod stock;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use smallvec::SmallVec;
 
 use crate::app::{Application, Reply, Request, ScalableApp};
 use crate::arena::{Lent, Workspace};
@@ -33,12 +38,15 @@ use crate::state::CRUDState;
 use crate::sync::{AtomicU64, Instant, Mutex, Ordering, spin_loop, yield_now};
 use crate::unit::writes::{Record, Written};
 use crate::unit::{ExecutionUnit, Surroundings};
+use backlog::Backlog;
 use planning::Planning;
 use prefetch::{Part, Plan, Seen};
 use stock::Stock;
 
 /// How many operations a thread that is alone runs before it looks aside.
 const LOOK: usize = 16;
+/// How many operations are claimed at once, at most.
+const CLAIMED: usize = 32;
 
 /// How a batch is spread over the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +57,8 @@ pub struct Spread {
     pub window: usize,
     /// Idle threads run stale units again.
     pub again: bool,
+    /// Each thread retires what it has run itself (backlog.rs).
+    pub own: bool,
     /// Whether the keys of chunks are looked up first.
     pub prefetch: Plan,
     /// Measure how long the operations take whose position is a multiple of this; none if it is 0.
@@ -152,21 +162,31 @@ where
     /// Runs chunks until all are taken; false if the batch has stopped.
     fn run_chunks(&self, thread: usize, stock: &mut Stock<'b, Reply<A, S>>) -> bool {
         let mut part = Part::new(self.spread.prefetch);
+        let mut backlog = Backlog::default();
         while let Some(start) = self.queue.take() {
             if !self.wait_for_window(start, stock) {
                 return false;
             }
             let snapshot = self.retirement.frontier();
             let chunk = start..(start + self.spread.chunk).min(self.updates.len());
-            if part.begins() {
-                self.run_prefetched(chunk, snapshot, &mut part, stock);
+            let looks = part.begins();
+            if looks || self.spread.own {
+                self.run_claimed(chunk.clone(), snapshot, looks.then_some(&mut part), stock);
             } else {
-                for position in chunk {
+                for position in chunk.clone() {
                     self.speculate(position, snapshot, stock);
                 }
             }
-            self.advance(stock);
+            if self.spread.own {
+                self.retire_own(chunk, &mut backlog, stock);
+            } else {
+                self.advance(stock);
+            }
             self.look_aside(thread);
+        }
+        if self.spread.own {
+            // Others may have left to this thread what it has not looked at since.
+            self.advance(stock);
         }
         if self.spread.prefetch != Plan::Leave {
             self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(part.seen);
@@ -225,6 +245,31 @@ where
         self.run_ahead(position, snapshot, stock, finished);
         claim.finish(finished);
         true
+    }
+
+    /// Runs a chunk on the prefix below `snapshot`, except what others have started. All of it is claimed at once, and its
+    /// keys are looked up first, if there is a `part` for that.
+    fn run_claimed(
+        &self,
+        chunk: Range<usize>,
+        snapshot: usize,
+        mut part: Option<&mut Part>,
+        stock: &mut Stock<'b, Reply<A, S>>,
+    ) {
+        for start in chunk.clone().step_by(CLAIMED) {
+            let positions = start..(start + CLAIMED).min(chunk.end);
+            let claim = |position| Some((position, self.retirement.claim(position)?));
+            let claims: SmallVec<[_; CLAIMED]> = positions.filter_map(claim).collect();
+            if let Some(part) = &mut part {
+                let updates = claims.iter().map(|&(position, _)| &self.updates[position]);
+                part.look(self.app, self.around.state, updates);
+            }
+            for (position, claim) in claims {
+                let finished = stock.room();
+                self.run_ahead(position, snapshot, stock, finished);
+                claim.finish(finished);
+            }
+        }
     }
 
     /// Runs a unit ahead of its turn, and lets others see what it wrote.

@@ -10,14 +10,10 @@
 //! A chunk of ordered operations is claimed before its keys are looked up: until then, it is open to the walker, who would
 //! come along meanwhile and run it.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
-use super::{BatchRun, Stock};
-use crate::app::{Hints, Reply, Request, ScalableApp};
+use crate::app::{Hints, Request, ScalableApp};
 use crate::batch::Update;
 use crate::state::CRUDState;
 use crate::sync::Instant;
@@ -27,11 +23,9 @@ const VOTES: u32 = 30;
 /// For so many operations.
 const HELD: u64 = 1 << 16;
 /// A chunk must take less than this share of the other's time: what is claimed early keeps the walker waiting.
-const GAIN: f64 = 0.85;
+const GAIN: f64 = 0.93;
 /// In chunks of fewer ordered operations there is little to overlap.
 const LEAST: usize = 4;
-/// So many are claimed at once.
-const MOST: usize = 32;
 
 /// What to do with the operations of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,37 +198,6 @@ impl Part {
         }
         self.chunks += 1;
         looks(self.chunks - 1)
-    }
-}
-
-impl<'b, A, S> BatchRun<'_, 'b, A, S>
-where
-    A: ScalableApp<S>,
-    S: CRUDState + Sync,
-{
-    /// Runs a chunk on the prefix below `snapshot`, after its keys were looked up.
-    pub(super) fn run_prefetched(
-        &self,
-        chunk: Range<usize>,
-        snapshot: usize,
-        part: &mut Part,
-        stock: &mut Stock<'b, Reply<A, S>>,
-    ) {
-        for start in chunk.clone().step_by(MOST) {
-            let positions = start..(start + MOST).min(chunk.end);
-            let claim = |position| Some((position, self.retirement.claim(position)?));
-            let claims: SmallVec<[_; MOST]> = positions.filter_map(claim).collect();
-            part.look(
-                self.app,
-                self.around.state,
-                claims.iter().map(|&(position, _)| &self.updates[position]),
-            );
-            for (position, claim) in claims {
-                let finished = stock.room();
-                self.run_ahead(position, snapshot, stock, finished);
-                claim.finish(finished);
-            }
-        }
     }
 }
 

@@ -122,8 +122,8 @@ fn predictions(measured: &Measured, batch: usize) -> Table {
 
 /// Positions that a thread takes at once, as the engine chooses where nothing collides.
 fn chunk(batch: usize, unit_ns: f64, cores: usize) -> usize {
-    let worth = (4000.0 / unit_ns.max(1.0)) as usize;
-    worth.min(32).min(batch.div_ceil(4 * cores)).max(1)
+    let worth = (8000.0 / unit_ns.max(1.0)) as usize;
+    worth.min(32).min(batch.div_ceil(2 * cores)).max(1)
 }
 
 struct Measure {

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use super::burst::{BURST_NS, Burst};
 use super::cost::{Average, Common, Cost, WEIGHT};
+use super::sharing::Sharing;
 use super::{Consent, Way};
 use crate::retire::Counts;
 
-/// Operations that a thread takes at once should be worth about this much.
-const CHUNK_NS: f64 = 4_000.0;
-/// But no more than this many, so that later ones see earlier ones' writes.
-const MAX_CHUNK: usize = 32;
 /// A batch worth less than this is over before a worker has come.
 const WORTH_SPREADING_NS: f64 = 2_500.0;
 /// Runs that a burst has at least, and where operations are measured, because batches differ there.
@@ -153,11 +150,9 @@ impl Class {
         false
     }
 
-    /// How many positions a thread should take at once.
-    pub fn chunk(&self, way: Way, common: &Common) -> usize {
-        let per_operation = self.operation_ns.0.unwrap_or(CHUNK_NS).max(1.0);
-        let calm = (1.0 - 4.0 * self.stale(way, common)).max(0.0);
-        ((CHUNK_NS / per_operation * calm).round() as usize).min(MAX_CHUNK)
+    /// How to share out a batch of `len` operations to this many threads.
+    pub fn sharing(&self, way: Way, len: usize, threads: usize, common: &Common) -> Sharing {
+        Sharing::of(self.operation_ns.0, self.stale(way, common), len, threads)
     }
 
     /// The share of units that are stale at their turn.

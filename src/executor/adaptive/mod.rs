@@ -24,11 +24,14 @@
 mod burst;
 mod class;
 mod cost;
+mod sharing;
 
 use std::time::Duration;
 
 use self::class::Class;
 use self::cost::Common;
+use self::sharing::Sharing;
+use crate::metrics::Counter;
 use crate::retire::Counts;
 
 /// A way to run a batch.
@@ -47,6 +50,16 @@ pub(crate) enum Way {
 
 impl Way {
     const ALL: [Way; 4] = [Way::Sequential, Way::OneMoment, Way::Forwarding, Way::ByHints];
+
+    /// What counts the batches that are run so.
+    pub(crate) fn counter(self) -> Option<Counter> {
+        match self {
+            Way::Sequential => Some(Counter::sequential_batches),
+            Way::OneMoment => None,
+            Way::Forwarding => Some(Counter::forwarding_batches),
+            Way::ByHints => Some(Counter::hinted_batches),
+        }
+    }
 }
 
 /// Which of the ways that need the application's consent it gives.
@@ -68,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) looks_for_chain: bool,
     /// Let idle threads run stale units again.
     pub(crate) again: bool,
+    /// Let each thread retire what it has run.
+    pub(crate) own: bool,
     /// Whether the governor wants to know how long it took.
     pub(crate) timed: bool,
     /// It wants to know how long each operation took whose position is a multiple of this; none if it is 0.
@@ -81,18 +96,27 @@ pub(crate) struct Governor {
     common: Common,
     threads: usize,
     consent: Consent,
+    /// Each thread retires what it has run, whatever is stale.
+    always_own: bool,
 }
 
 impl Governor {
     /// For an engine with this many threads.
     pub(crate) fn new(threads: usize, consent: Consent) -> Self {
-        Governor { classes: [Class::default(); 32], common: Common::default(), threads, consent }
+        let (classes, common) = ([Class::default(); 32], Common::default());
+        Governor { classes, common, threads, consent, always_own: false }
     }
 
     /// Takes all batches for contended, until measurements say otherwise.
     #[cfg(any(test, shuttle, feature = "internals"))]
     pub(crate) fn expect_contention(&mut self) {
         self.classes.iter_mut().for_each(Class::expect_contention);
+    }
+
+    /// Lets each thread retire what it has run.
+    #[cfg(any(test, shuttle, feature = "internals"))]
+    pub(crate) fn always_retire_own(&mut self) {
+        self.always_own = true;
     }
 
     /// How to run a batch of `len` operations.
@@ -103,7 +127,16 @@ impl Governor {
             Way::Sequential => {
                 let timed = class.times(len);
                 let way = Way::Sequential;
-                Plan { way, chunk: 1, stale: 0.0, looks_for_chain: false, again: false, timed, measured: 0 }
+                Plan {
+                    way,
+                    chunk: 1,
+                    stale: 0.0,
+                    looks_for_chain: false,
+                    again: false,
+                    own: false,
+                    timed,
+                    measured: 0,
+                }
             }
             way => {
                 let contended = class.is_contended(&self.common);
@@ -117,13 +150,15 @@ impl Governor {
     /// How to run a batch of `len` operations in a given way.
     pub(crate) fn plan_by(&self, way: Way, len: usize) -> Plan {
         let class = &self.classes[size_class(len)];
+        let Sharing { chunk, own } = class.sharing(way, len, self.threads, &self.common);
         Plan {
             way,
-            chunk: class.chunk(way, &self.common).min(len.div_ceil(2 * self.threads)).max(1),
+            chunk,
             stale: class.stale(way, &self.common) as f32,
             looks_for_chain: false,
             // With two threads there is nobody to spare.
             again: self.threads > 2 && class.is_contended(&self.common),
+            own: own || self.always_own,
             timed: true,
             measured: if way == Way::Sequential { 0 } else { class.measured() },
         }
@@ -364,7 +399,7 @@ mod tests {
     fn chunks_shrink_with_cost_and_with_replays() {
         let mut governor = Governor::new(2, Consent::default());
         governor.record(1024, Way::Sequential, Duration::from_micros(1024), Counts::default());
-        assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 4);
+        assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 8);
         let replays = Counts { speculations: 100, replays: 30, ..Counts::default() };
         governor.record(1024, Way::OneMoment, Duration::from_micros(600), replays);
         assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 1);

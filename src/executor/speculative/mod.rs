@@ -40,7 +40,7 @@ use crate::resolver::{self, Overlay};
 use crate::retire::{Counts, Finished, Retirement, Staleness, Tail};
 use crate::schedule::hints::Planner;
 use crate::schedule::planning::Planning;
-use crate::schedule::prefetch::{Prefetching, Seen};
+use crate::schedule::prefetch::{Plan as Prefetch, Prefetching, Seen};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
 use crate::sync::{Arc, AtomicU64, Instant, Mutex, Ordering};
@@ -171,6 +171,11 @@ impl<A, S> Speculative<A, S> {
         self.governor.expect_contention();
     }
 
+    /// Lets each thread retire what it has run.
+    pub fn always_retire_own(&mut self) {
+        self.governor.always_retire_own();
+    }
+
     /// Lets keys share fingerprints: only the bits in `mask` differ.
     pub fn share_fingerprints(&mut self, mask: u64) {
         self.fingerprints = Fingerprints::with_mask(mask);
@@ -219,7 +224,7 @@ where
             plan = self.governor.plan_by(Way::Sequential, len);
         }
         let beside = self.metrics.get(Counter::unordered_beside);
-        if let Some(counter) = counter_of(plan.way) {
+        if let Some(counter) = plan.way.counter() {
             self.metrics.add_alone(counter, 1);
         }
         let (replies, counts) = if plan.way == Way::Sequential && S::IN_PLACE {
@@ -253,11 +258,9 @@ where
         let in_chunks = matches!(plan.way, Way::OneMoment | Way::Forwarding);
         // A thread that is alone would run the first chunk ahead, and then walk through all the rest.
         let walks = plan.way == Way::Sequential || (in_chunks && self.threads == 1 && self.chunk.is_none());
-        let own = if in_chunks { self.chunk.unwrap_or(plan.chunk) } else { 1 };
+        let spread = self.spread(plan, len, in_chunks, walks);
         // What one thread takes lies together.
-        let chunk = if walks { len } else { own };
-        let measured = if walks { 0 } else { plan.measured };
-        let prefetch = self.ordered_prefetching.plan(len, if walks { 0 } else { chunk });
+        let (chunk, measured) = (spread.chunk, spread.measured);
         let (lent, memory) = self.arenas.lend();
         let lines =
             memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, chunk), |_| Line::default());
@@ -282,7 +285,7 @@ where
             lent,
             queue: self.pool.queue(),
             planning,
-            spread: Spread { chunk, window: self.window, again: plan.again, prefetch, measured },
+            spread,
             seen: Mutex::default(),
             worked: AtomicU64::new(0),
             aside: Mutex::new(aside),
@@ -308,6 +311,17 @@ where
         Ok((replies, counts))
     }
 
+    /// How the operations of a batch are spread; one thread takes all if it `walks`.
+    fn spread(&mut self, plan: Plan, len: usize, in_chunks: bool, walks: bool) -> Spread {
+        let Plan { again, own, measured, .. } = plan;
+        let chunk = if in_chunks { self.chunk.unwrap_or(plan.chunk) } else { 1 };
+        let spread = Spread { chunk, window: self.window, again, own, prefetch: Prefetch::Leave, measured };
+        if walks {
+            return Spread { chunk: len, measured: 0, ..spread };
+        }
+        Spread { prefetch: self.ordered_prefetching.plan(len, chunk), ..spread }
+    }
+
     fn count(&mut self, counts: Counts, seen: Seen) {
         self.ordered_prefetching.count(seen);
         self.metrics.add_alone(Counter::prefetched, seen.operations);
@@ -317,16 +331,6 @@ where
         self.metrics.add_alone(Counter::collisions, counts.collisions);
         self.metrics.add_alone(Counter::reruns, counts.reruns);
         self.metrics.add_alone(Counter::overtaken, counts.overtaken);
-    }
-}
-
-/// What counts the batches that are run in a way.
-fn counter_of(way: Way) -> Option<Counter> {
-    match way {
-        Way::Sequential => Some(Counter::sequential_batches),
-        Way::OneMoment => None,
-        Way::Forwarding => Some(Counter::forwarding_batches),
-        Way::ByHints => Some(Counter::hinted_batches),
     }
 }
 

@@ -202,6 +202,9 @@ fn check_engine(mut engine: Speculative<Steps, Map>, seed: u64, keys: u64, work:
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ seed | 1);
     let (mut state, mut expected_state) = (Map::default(), Map::default());
     for seq in 1..=rounds {
+        if seq > rounds / 2 {
+            engine.governor.always_retire_own();
+        }
         let len = random.below(300);
         let batch = batch(seq, len, keys, work, &mut random);
         let expected = Steps.update_batch(&mut expected_state, batch.clone());

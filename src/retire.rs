@@ -256,7 +256,8 @@ impl<'b, R> Retirement<'b, R> {
         self.advance_to(self.slots.positions(), at_turn);
     }
 
-    /// The same, up to a position that nobody has started, or beyond which it is for others to retire.
+    /// The same, up to a position that nobody has started, or beyond which it is for others to retire: then the caller must
+    /// call [`advance`](Retirement::advance) once when it has finished its last unit.
     pub fn advance_to(&self, end: usize, at_turn: &mut impl AtTurn<'b, R>) {
         // R2.
         fence(Ordering::SeqCst);

@@ -107,7 +107,7 @@ impl Planner {
     }
 
     /// Which share of all work of `updates` is in the heaviest chain of operations each of which waits for the one before. If
-    /// it is not `weighed`, all operations are the same work.
+    /// it is not `weighed`, or nothing weighs anything, all operations are the same work.
     pub fn chain_share<A, S>(
         &mut self,
         app: &A,
@@ -120,7 +120,7 @@ impl Planner {
         S: CRUDState,
     {
         self.collect(app, updates, fingerprints);
-        if !weighed {
+        if !weighed || self.weights.iter().all(|&weight| weight == 0) {
             self.weights.fill(1);
         }
         self.rank();

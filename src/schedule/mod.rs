@@ -4,9 +4,9 @@
 //!
 //! ```text
 //!   in chunks   take the next chunk of positions ─► run its units on the frontier's moment ─► retire what can be retired
+//!               (or leave what others have run to them, and retire one's own: backlog.rs)
 //!   by hints    one plans, one walks meanwhile (planning.rs); then
 //!               find, among those whose keys are free, what most work waits for (hints.rs) ─► run its unit ─► retire
-//!               (or leave what others have run to them, and retire one's own: backlog.rs)
 //!   then        run what others have taken but not started
 //!   and, where much was replayed lately, run finished but stale units again before their turn (again.rs)
 //! ```

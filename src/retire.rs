@@ -29,8 +29,10 @@
 //!
 //! Where threads retire what they have run themselves (`schedule/backlog.rs`), the walker also leaves what is done but not his.
 //! That is another thread's duty, at the latest when it finds no more chunks: then each thread walks once as far as anybody
-//! could, beginning with R2. Such a walk may find the lock held by somebody who retires only his own and will not look further.
-//! But then his R3 comes after R2, and so does his own last walk, which sees the result of R1.
+//! could, beginning with R2. Such a last walk may find the lock held by somebody who retires only his own and will not look
+//! further, or by somebody who leaves such a one to go on. But whoever it is takes the lock, or gives it back, after that R2,
+//! and so does his own last walk, whose R2 comes later still, and which therefore sees the result of R1. If it finds the lock
+//! held in its turn, the same holds for that holder; walks are finitely many, so one of them succeeds.
 //!
 //! Whoever takes a finished unit away to run it again ([`reopen`](Retirement::reopen)) becomes its finisher: the walker may
 //! find it missing and leave, so it is given back by R1, and R2 follows.

@@ -2,8 +2,8 @@
 //!
 //! A unit's result is several cache lines: what it observed, what it wrote, its reply. Where another thread retires it, they
 //! move from core to core, which is a noticeable part of what a short operation costs. So where little is stale, a thread
-//! leaves the results of others to them, and retires a chunk of its own after a later one, when its turn has come. That is
-//! about a chunk later than it could be, so that somewhat more is stale.
+//! leaves the results of others to them, and retires a chunk of its own after a later one, when its turn has come. That is at
+//! least a chunk later than it could be, and at most `MOST`, so that somewhat more is stale.
 //!
 //! A thread that is in a long operation keeps the others waiting, but not for ever: who has too many chunks that wait retires
 //! whatever can be retired, and so does everybody who finds no more chunks. Nothing is left behind (`retire.rs`).
@@ -24,8 +24,9 @@ const MOST: usize = 4;
 pub struct Backlog(SmallVec<[Range<usize>; MOST]>);
 
 impl Backlog {
-    /// Adds a chunk; of too many, it forgets the first, and returns true.
-    fn push(&mut self, chunk: Range<usize>) -> bool {
+    /// Adds a chunk, and forgets what has retired; of too many that are left, the first, too, and then returns true.
+    fn push(&mut self, chunk: Range<usize>, frontier: usize) -> bool {
+        self.forget(frontier);
         let full = self.0.len() == MOST;
         if full {
             self.0.remove(0);
@@ -34,9 +35,13 @@ impl Backlog {
         full
     }
 
+    fn forget(&mut self, frontier: usize) {
+        self.0.retain(|chunk| chunk.end > frontier);
+    }
+
     /// Forgets what has retired, and returns the end of the chunk whose turn it is.
     fn due(&mut self, frontier: usize) -> Option<usize> {
-        self.0.retain(|chunk| chunk.end > frontier);
+        self.forget(frontier);
         self.0.first().filter(|chunk| chunk.start <= frontier).map(|chunk| chunk.end)
     }
 }
@@ -54,13 +59,13 @@ where
         backlog: &mut Backlog,
         stock: &mut Stock<'b, Reply<A, S>>,
     ) {
-        if backlog.push(chunk) {
+        if backlog.push(chunk, self.retirement.frontier()) {
             self.advance(stock);
         }
         while let Some(end) = backlog.due(self.retirement.frontier()) {
             self.retirement.advance_to(end, &mut Turn { run: self, stock });
             if self.retirement.frontier() < end {
-                // Another thread is at it, or the batch has stopped.
+                // Another thread is at it or has one of its units, or the batch has stopped.
                 return;
             }
         }
@@ -74,7 +79,7 @@ mod tests {
     #[test]
     fn a_chunk_is_due_when_all_before_it_has_retired() {
         let mut backlog = Backlog::default();
-        assert!(!backlog.push(4..8) && !backlog.push(12..16));
+        assert!(!backlog.push(4..8, 0) && !backlog.push(12..16, 0));
         assert_eq!(backlog.due(3), None);
         assert_eq!(backlog.due(4), Some(8));
         assert_eq!(backlog.due(7), Some(8));
@@ -87,10 +92,18 @@ mod tests {
     #[test]
     fn of_too_many_the_first_is_forgotten() {
         let mut backlog = Backlog::default();
-        assert!((0..MOST).all(|n| !backlog.push(2 * n..2 * n + 1)));
-        assert!(backlog.push(100..101));
+        assert!((0..MOST).all(|n| !backlog.push(2 * n..2 * n + 1, 0)));
+        assert!(backlog.push(100..101, 0));
         assert_eq!(backlog.due(0), None);
         assert_eq!(backlog.due(2), Some(3));
         assert!(!backlog.0.spilled());
+    }
+
+    #[test]
+    fn what_others_have_retired_does_not_count() {
+        let mut backlog = Backlog::default();
+        assert!((0..MOST).all(|n| !backlog.push(2 * n..2 * n + 1, 0)));
+        assert!(!backlog.push(100..101, 2 * MOST));
+        assert_eq!(backlog.0.len(), 1);
     }
 }

@@ -22,7 +22,7 @@ use crate::sync::Instant;
 const VOTES: u32 = 30;
 /// For so many operations.
 const HELD: u64 = 1 << 16;
-/// A chunk must take less than this share of the other's time: what is claimed early keeps the walker waiting.
+/// A chunk must take less than this share of the other's time: where keys are near, the look itself costs three or four percent.
 const GAIN: f64 = 0.93;
 /// In chunks of fewer ordered operations there is little to overlap.
 const LEAST: usize = 4;

@@ -3,6 +3,7 @@
 //! Each core does what a thread of the engine does: it takes a chunk of positions, runs its units on the prefix that
 //! has retired when it starts, and then, unless another core is at it, walks the frontier forward: units that saw
 //! exactly their prefix are accepted, others run again at their turn, those that nobody has started run there and then.
+//! (Where little is stale, the engine's threads retire only what they have run; that saves what is left out here.)
 //! What each of that takes was measured on one core; what an operation touches was recorded. Left out are caches, and
 //! what a cache line costs that many cores want: the model is an upper bound.
 

@@ -4,8 +4,8 @@
 const CHUNK_NS: f64 = 8_000.0;
 /// And be no more than this many, so that later ones see earlier ones' writes.
 const MAX_CHUNK: usize = 32;
-/// Threads retire what they have run themselves where replays cost each operation less than this, on average: so much it costs
-/// at least to move a result from core to core.
+/// Threads retire what they have run themselves where replays cost each operation less than this, on average: about what it
+/// costs both threads together to move a result from core to core.
 const OWN_NS: f64 = 60.0;
 /// And where each thread gets so many chunks: at the end, all is left to whoever comes last.
 const OWN_CHUNKS: usize = 4;

@@ -10,7 +10,7 @@ use crate::unit::Fingerprints;
 
 /// A batch of no more operations is looked at as a whole.
 const SHORT: usize = 64;
-/// A longer one is looked at in so many stretches at most, which are a sixteenth of it together, but not shorter than that.
+/// A longer one is looked at in so many stretches, which are a sixteenth of it together, but each at least so long.
 const STRETCHES: usize = 4;
 const LEAST_STRETCH: usize = 8;
 /// From this share of the work in one chain on, all of it counts as one. Of a short batch, operations weigh what they say; how

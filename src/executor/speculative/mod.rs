@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   batch -> queue of chunks -> every thread: take a chunk, run its units on the newest retired prefix,
-//!            hand the results over, walk the frontier forward as far as possible (retire.rs)
+//!            hand the results over, walk the frontier forward as far as possible, or over one's own (retire.rs)
 //!         -> all retired, all threads gone -> commit -> replies
 //! ```
 //!

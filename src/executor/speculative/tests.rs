@@ -129,7 +129,7 @@ impl ScalableApp<Map> for Steps {
         assert!(request.way != UNHINTED, "the hints panic");
         let column = |key: u8| COLUMNS[usize::from(key % 2)];
         let Step { amount, from, to, work, .. } = *request;
-        hints.weighs(1 + u64::from(work));
+        hints.weighs(u64::from(work));
         if amount % 3 != 0 {
             hints.reads(column(from), &[from]);
         }
@@ -354,13 +354,13 @@ fn a_unit_that_is_most_likely_stale_is_not_waited_for() {
     assert_eq!((counters.overtaken, counters.speculations, counters.accepted), (1, 1, 1));
 }
 
-/// A batch of additions, each to the key of its number, and in `chained` to one key. Number `heavy` is as much work as 1000.
+/// A batch of additions, each to the key of its number, and in `chained` to one key. Number `heavy` is all the work.
 fn additions(len: u8, chained: std::ops::Range<u8>, heavy: Option<u8>) -> UpdateBatch<Step> {
     let mut batch = UpdateBatch::new(SeqNo(1));
     for id in 0..len {
         let key = if chained.contains(&id) { 255 } else { id };
         // Of this amount, both keys are named.
-        let work = if heavy == Some(id) { 999 } else { 0 };
+        let work = if heavy == Some(id) { 1000 } else { 0 };
         let step = Step { way: 1, from: key, to: key, amount: 10, work };
         batch.add(NodeId(1), SeqNo(1), SeqNo(id.into()), step);
     }

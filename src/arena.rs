@@ -101,6 +101,11 @@ impl<'b> Workspace<'b> {
 }
 
 impl<'b> Lent<'b> {
+    /// How many threads there are workspaces for.
+    pub fn threads(&self) -> usize {
+        self.workers.len()
+    }
+
     /// The workspace of thread `index`.
     ///
     /// # Panics

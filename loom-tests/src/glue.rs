@@ -302,7 +302,7 @@ impl Setup {
             spread,
             seen: Mutex::default(),
             worked: AtomicU64::new(0),
-            aside: Mutex::new(&mut aside),
+            aside: Mutex::new(&mut aside as _).into(),
         };
         run(&batch, &batch.lent);
         assert_eq!(app.torn.get(), None);

@@ -19,6 +19,12 @@ use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 const EPOCH_BITS: u32 = 16;
 const EPOCH_MASK: u64 = (1 << EPOCH_BITS) - 1;
 const LEAST_SLOTS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
+/// Slots per expected fingerprint. Four slots share a cache line, and whoever stores into one of them takes the line away from
+/// those who look at the others; so a table that fits into a near cache has more.
+const SLOTS_EACH: usize = 4;
+const SPARSE_SLOTS_EACH: usize = if cfg!(any(loom, shuttle)) { 4 } else { 16 };
+/// The largest table that is sparse: 128 KiB.
+const MOST_SPARSE: usize = 1 << 13;
 
 #[derive(Debug)]
 struct Slot {
@@ -126,7 +132,8 @@ impl Table {
 
     /// Starts an epoch that expects about `expected` fingerprints: everything stored before is gone.
     pub fn begin<'b, T>(&'b mut self, expected: usize) -> (Reader<'b, T>, Writer<'b, T>) {
-        let wanted = expected.saturating_mul(4).next_power_of_two().max(LEAST_SLOTS);
+        let sparse = expected.saturating_mul(SPARSE_SLOTS_EACH).min(MOST_SPARSE);
+        let wanted = expected.saturating_mul(SLOTS_EACH).max(sparse).next_power_of_two().max(LEAST_SLOTS);
         let &newest = self.tables.last().expect("a table from its making to its end");
         let last = self.tables.len() - 1;
         for older in self.tables.drain(..last) {

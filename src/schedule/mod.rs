@@ -23,6 +23,7 @@ pub mod stock;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crossbeam::utils::CachePadded;
 use smallvec::SmallVec;
 
 use crate::app::{Application, Reply, Request, ScalableApp};
@@ -47,6 +48,8 @@ use stock::Stock;
 const LOOK: usize = 16;
 /// How many operations are claimed at once, at most.
 const CLAIMED: usize = 32;
+/// So many chunks of each thread are the batch's last. None in models, which see both ways without that.
+const LAST: usize = if cfg!(any(loom, shuttle)) { 0 } else { 2 };
 
 /// How a batch is spread over the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +93,8 @@ pub struct BatchRun<'r, 'b, A: Application<S>, S> {
     pub worked: AtomicU64,
     /// What looking up keys gave.
     pub seen: Mutex<Seen>,
-    /// Called by thread 0 between chunks.
-    pub aside: Mutex<Aside<'r, S>>,
+    /// Called by thread 0 between chunks. Padded: others read what would lie beside it for each operation.
+    pub aside: CachePadded<Mutex<Aside<'r, S>>>,
 }
 
 /// A wait that gives way to other threads now and then.
@@ -170,7 +173,7 @@ where
             let snapshot = self.retirement.frontier();
             let chunk = start..(start + self.spread.chunk).min(self.updates.len());
             let looks = part.begins();
-            if looks || self.spread.own {
+            if looks || (self.spread.own && !self.is_among_last(start)) {
                 self.run_claimed(chunk.clone(), snapshot, looks.then_some(&mut part), stock);
             } else {
                 for position in chunk.clone() {
@@ -192,6 +195,11 @@ where
             self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(part.seen);
         }
         true
+    }
+
+    /// True if the chunk at `start` is one of the last: then it is not claimed at once, so that who has none left can help.
+    fn is_among_last(&self, start: usize) -> bool {
+        start + LAST * self.lent.threads() * self.spread.chunk >= self.updates.len()
     }
 
     /// Lets the executor's own thread do what waits beside the batch.

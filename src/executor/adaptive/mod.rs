@@ -399,7 +399,7 @@ mod tests {
     fn chunks_shrink_with_cost_and_with_replays() {
         let mut governor = Governor::new(2, Consent::default());
         governor.record(1024, Way::Sequential, Duration::from_micros(1024), Counts::default());
-        assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 8);
+        assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 16);
         let replays = Counts { speculations: 100, replays: 30, ..Counts::default() };
         governor.record(1024, Way::OneMoment, Duration::from_micros(600), replays);
         assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 1);

@@ -4,6 +4,11 @@
 const CHUNK_NS: f64 = 8_000.0;
 /// And be no more than this many, so that later ones see earlier ones' writes.
 const MAX_CHUNK: usize = 32;
+/// Where each thread gets so many chunks of short operations, they are twice as long,
+const LONG_CHUNKS: usize = 64;
+const SHORT_NS: f64 = 1_000.0;
+/// if less than this share is stale.
+const HARDLY_STALE: f64 = 0.01;
 /// Threads retire what they have run themselves where replays cost each operation less than this, on average: about what it
 /// costs both threads together to move a result from core to core.
 const OWN_NS: f64 = 60.0;
@@ -25,7 +30,10 @@ impl Sharing {
     pub fn of(operation_ns: Option<f64>, stale: f64, len: usize, threads: usize) -> Sharing {
         let calm = (1.0 - 4.0 * stale).max(0.0);
         let worth = CHUNK_NS / operation_ns.unwrap_or(CHUNK_NS).max(1.0) * calm;
-        let chunk = (worth as usize).min(MAX_CHUNK).min(len.div_ceil(2 * threads)).max(1);
+        let chunk = (worth as usize).min(MAX_CHUNK).min(len.div_ceil(threads * 3 / 2)).max(1);
+        let is_short = operation_ns.is_some_and(|ns| ns <= SHORT_NS);
+        let twice = is_short && stale < HARDLY_STALE && len >= LONG_CHUNKS * threads * chunk;
+        let chunk = if twice { 2 * chunk } else { chunk };
         let replayed_ns = operation_ns.map_or(f64::INFINITY, |ns| ns * stale);
         Sharing { chunk, own: len >= OWN_CHUNKS * threads * chunk && replayed_ns < OWN_NS }
     }
@@ -41,7 +49,10 @@ mod tests {
         assert_eq!(chunk(None, 0.0, 1000), 1);
         assert_eq!([10.0, 1000.0, 3000.0, 9000.0].map(|ns| chunk(Some(ns), 0.0, 1000)), [32, 8, 2, 1]);
         assert_eq!([0.05, 0.125, 0.3].map(|stale| chunk(Some(1000.0), stale, 1000)), [6, 4, 1]);
-        assert_eq!([0, 3, 16, 128].map(|len| chunk(Some(10.0), 0.0, len)), [1, 1, 4, 32]);
+        assert_eq!([0, 3, 16, 128].map(|len| chunk(Some(10.0), 0.0, len)), [1, 1, 6, 32]);
+        assert_eq!([0.0, 0.02].map(|stale| chunk(Some(1000.0), stale, 1024)), [16, 7]);
+        assert_eq!(chunk(Some(3000.0), 0.0, 8192), 2);
+        assert_eq!([1023, 4096].map(|len| chunk(Some(10.0), 0.0, len)), [32, 64]);
     }
 
     #[test]

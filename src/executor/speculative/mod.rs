@@ -19,6 +19,8 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crossbeam::utils::CachePadded;
+
 use self::chain::is_chain;
 use self::checked::{Fate, Schedule};
 use super::adaptive::{Consent, Governor, Plan, Way};
@@ -288,7 +290,7 @@ where
             spread,
             seen: Mutex::default(),
             worked: AtomicU64::new(0),
-            aside: Mutex::new(aside),
+            aside: CachePadded::new(Mutex::new(aside)),
         };
         let ran = carry_out(&mut self.pool, &run, walks, in_chunks);
         // Relaxed: all threads have left. What some operations took stands for all of them.

@@ -1,6 +1,6 @@
 //! The commit pass: a batch's last values into the shards, on several threads if that pays.
 //!
-//! The shards are cut into pieces, a few per thread, and the changes are grouped by piece: a list per piece, as indexes
+//! The shards are cut into pieces, a few per thread or more, and the changes are grouped by piece: a list per piece, as indexes
 //! into the changes. Each piece then belongs to whichever thread takes it, so threads share nothing but the changes that
 //! they read. As no key occurs twice in the changes, their order does not matter. All buffers are kept for the next
 //! batch.
@@ -19,9 +19,11 @@ use crate::state::{Change, Crew, for_each_chunk};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Below this many changes, calling the other threads costs more than they save.
-const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 96 };
-/// Into how many pieces per thread the shards are cut, so that a thread that starts late finds less work, not none.
+const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 64 };
+/// Into how many pieces per thread the shards are cut, at least, so that a thread that starts late finds less work, not none.
 const PIECES: usize = 4;
+/// And so many changes a piece gets, at most, so that what they touch stays near.
+const PIECE: usize = 256;
 /// Changes whose keys are looked for together.
 const GROUP: usize = 8;
 /// The end of a list.
@@ -57,7 +59,8 @@ impl ShardedState {
             return Ok(());
         }
         let mut grouping = std::mem::take(&mut self.grouping);
-        let pieces = (crew.threads() * PIECES).next_power_of_two().min(self.shards.len());
+        let pieces = (crew.threads() * PIECES).max(changes.len() / PIECE);
+        let pieces = pieces.next_power_of_two().min(self.shards.len());
         self.group(changes, &mut grouping, pieces);
         self.apply_groups(changes, &grouping, crew);
         self.grouping = grouping;
@@ -86,12 +89,19 @@ impl ShardedState {
         }
     }
 
-    /// Where a change goes; nowhere if it removes a key of a column that there is not. `last` is the column of the change
-    /// before, under the very name that this one may have, too.
+    /// Where a change goes; nowhere if it removes a key of a column that there is not. `last` is as for `column_of`.
     #[inline]
     fn target<'c>(&mut self, change: &Change<'c>, last: &mut Option<(&'c str, u32)>) -> Option<Spot> {
-        let id = match *last {
-            Some((name, id)) if std::ptr::eq(name, change.column) => id,
+        let id = self.column_of(change, last)?;
+        Some(self.spot(id, self.columns.get(id), change.key))
+    }
+
+    /// The column of a change, which is added if it is new; none if a key is to be removed from a column that there is not.
+    /// `last` is the column of the change before, under the very name that this one may have, too.
+    #[inline]
+    fn column_of<'c>(&mut self, change: &Change<'c>, last: &mut Option<(&'c str, u32)>) -> Option<u32> {
+        match *last {
+            Some((name, id)) if std::ptr::eq(name, change.column) => Some(id),
             _ => {
                 let known = self.columns.find(change.column).map(|(id, _)| id);
                 let id = match change.value {
@@ -99,10 +109,9 @@ impl ShardedState {
                     None => known?,
                 };
                 *last = Some((change.column, id));
-                id
+                Some(id)
             }
-        };
-        Some(self.spot(id, self.columns.get(id), change.key))
+        }
     }
 
     #[inline]
@@ -137,22 +146,22 @@ impl ShardedState {
         first.clear();
         first.resize(pieces, END);
         steps.clear();
+        // Both are powers of two.
         let piece_len = self.shards.len() / pieces;
+        let shift = piece_len.trailing_zeros();
+        let mut column = None;
         for (index, change) in changes.iter().enumerate() {
-            let known = self.columns.find(change.column).map(|(id, _)| id);
-            let id = match (known, change.value) {
-                (Some(id), _) => id,
-                (None, Some(_)) => self.add_column(change.column),
-                (None, None) => {
-                    // Nothing of this column is here to be removed. The step only keeps the numbering.
-                    steps.push(Step { next: END, column: END, shard: 0 });
-                    continue;
+            let step = match self.column_of(change, &mut column) {
+                Some(column) => {
+                    let shard = shard_index(self.columns.get(column).place(change.key), self.shards.len());
+                    let head = &mut first[shard >> shift];
+                    let shard = (shard & (piece_len - 1)) as u32;
+                    Step { next: std::mem::replace(head, index as u32), column, shard }
                 }
+                // It only keeps the numbering.
+                None => Step { next: END, column: END, shard: 0 },
             };
-            let shard = shard_index(self.columns.get(id).place(change.key), self.shards.len());
-            let head = &mut first[shard / piece_len];
-            steps.push(Step { next: *head, column: id, shard: (shard % piece_len) as u32 });
-            *head = index as u32;
+            steps.push(step);
         }
     }
 

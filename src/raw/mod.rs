@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`gate`] | lending a borrowed job to threads that outlive the borrow |
 //! | [`arena`] | sending a bump arena along with the unit that allocates in it |
+//! | [`prefetch`] | asking for a cache line |
 //! | [`slots`] | handing a unit's result from the thread that ran it to the one that retires it |
 //! | [`pending`] | an index of shared items that any thread adds to |
 //! | [`try_lock`] | data behind a lock that nobody ever waits for |
@@ -17,6 +18,7 @@ pub mod chunks;
 pub mod exchange;
 pub mod gate;
 pub mod pending;
+pub mod prefetch;
 pub mod slots;
 pub mod table;
 pub mod try_lock;

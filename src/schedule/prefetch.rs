@@ -1,8 +1,8 @@
-//! Prefetching: the keys of a chunk of operations are looked up before any of them is run.
+//! Prefetching: the keys of a chunk of operations are brought near before any of them is run.
 //!
 //! An operation whose key lies far away waits for memory, and a processor overlaps such waits only as far as it looks ahead:
-//! an operation or two. Looked up one after the other with nothing in between, many keys are waited for at once (group
-//! prefetching: Chen, Ailamaki, Gibbons, Mowry, ICDE 2004). Where keys are near, the look is in vain.
+//! an operation or two. Told of many keys at once, a state can ask for all of them before it waits for any
+//! ([`CRUDState::prefetch`]). Where keys are near, that is in vain.
 //!
 //! So the engine asks now and then: each thread looks ahead in every other chunk, times all, and each pair of neighbours
 //! casts a vote. A pair that was disturbed has one vote like any other. What two thirds say holds for a while.
@@ -13,9 +13,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::app::{Hints, Request, ScalableApp};
 use crate::batch::Update;
-use crate::state::CRUDState;
+use crate::state::{CRUDState, Whereabouts};
 use crate::sync::Instant;
 
 /// So many votes decide.
@@ -108,13 +110,29 @@ impl Prefetching {
     }
 }
 
-/// Brings near what an operation will probably look at. Blind writes do not look.
-struct Near<'s, S>(&'s S);
+/// So many keys are brought near together, at most.
+const TOGETHER: usize = 64;
 
-impl<S: CRUDState> Hints for Near<'_, S> {
+/// What operations will probably look at. Blind writes do not look.
+struct Looked<'s, S> {
+    state: &'s S,
+    keys: SmallVec<[Whereabouts; TOGETHER]>,
+}
+
+impl<S: CRUDState> Looked<'_, S> {
+    fn bring_near(&mut self) {
+        self.state.prefetch(&self.keys);
+        self.keys.clear();
+    }
+}
+
+impl<S: CRUDState> Hints for Looked<'_, S> {
     #[inline]
     fn reads(&mut self, column: &str, key: &[u8]) {
-        self.0.prefetch(column, key);
+        if self.keys.len() == TOGETHER {
+            self.bring_near();
+        }
+        self.keys.extend(self.state.whereabouts(column, key));
     }
 
     fn writes(&mut self, _column: &str, _key: &[u8]) {}
@@ -168,10 +186,12 @@ impl Part {
         Request<A, S>: 'u,
     {
         let look = || {
+            let mut looked = Looked { state, keys: SmallVec::new() };
             for update in chunk {
-                app.hints(update.operation(), &mut Near(state));
+                app.hints(update.operation(), &mut looked);
                 self.seen.operations += 1;
             }
+            looked.bring_near();
         };
         // Unwind safety: nothing was changed; hints change no result, and neither does it that there are none.
         if catch_unwind(AssertUnwindSafe(look)).is_err() {

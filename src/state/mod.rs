@@ -59,11 +59,20 @@ pub trait CRUDState: Send {
         f(self.read(column, key).as_deref())
     }
 
-    /// Brings the value of `key` near, for a request that will soon look at it: into the processor's caches, or into memory.
-    /// It shows nothing and changes nothing. The engine calls it where the application gives
-    /// [`hints`](crate::app::ScalableApp::hints), and only as long as that saves time.
-    fn prefetch(&self, column: &str, key: &[u8]) {
+    /// Where `key` will be looked for, for [`prefetch`](CRUDState::prefetch); `None` if that cannot be told, or would not help.
+    fn whereabouts(&self, column: &str, key: &[u8]) -> Option<Whereabouts> {
         let _ = (column, key);
+        None
+    }
+
+    /// Brings the values of keys near, for requests that will soon look at them: into the processor's caches, or into memory.
+    /// It shows nothing and changes nothing. `keys` are what [`whereabouts`](CRUDState::whereabouts) said, all of the same
+    /// moment of the state; there are many, so that it need not wait for one before it asks for the next.
+    ///
+    /// The engine calls it where the application gives [`hints`](crate::app::ScalableApp::hints), and only as long as that
+    /// saves time.
+    fn prefetch(&self, keys: &[Whereabouts]) {
+        let _ = keys;
     }
 
     /// Sets `key` to `value` without looking at what was there.
@@ -110,6 +119,10 @@ pub trait CRUDState: Send {
         Ok(())
     }
 }
+
+/// Where a state will look for a key: two words that mean something to that state alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whereabouts(pub [u64; 2]);
 
 /// The last value of one key that a batch touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

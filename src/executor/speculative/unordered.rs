@@ -63,6 +63,7 @@ mod tests {
     use crate::executor::engine::Engine;
     use crate::executor::{ExecutionMode, ExecutorConfig};
     use crate::metrics::{Counters, Metrics};
+    use crate::state::Whereabouts;
     use crate::sync::{Arc, AtomicU64, Ordering};
 
     /// Every key's value is the key; counts the looks ahead, and panics when there are too many.
@@ -88,10 +89,17 @@ mod tests {
             None
         }
 
-        fn prefetch(&self, column: &str, key: &[u8]) {
+        fn whereabouts(&self, column: &str, key: &[u8]) -> Option<Whereabouts> {
             assert_eq!((column, key.len()), ("numbers", 4));
-            let looks = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
-            assert!(looks < self.most, "the state panics");
+            Some(Whereabouts([0, 1]))
+        }
+
+        fn prefetch(&self, keys: &[Whereabouts]) {
+            for key in keys {
+                assert_eq!(key.0, [0, 1]);
+                let looks = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
+                assert!(looks < self.most, "the state panics");
+            }
         }
     }
 

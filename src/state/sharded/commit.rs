@@ -5,14 +5,15 @@
 //! they read. As no key occurs twice in the changes, their order does not matter. All buffers are kept for the next
 //! batch.
 //!
-//! Finding a key is four loads, each of which needs the one before, and most of them miss the nearest cache. So a thread that
-//! is alone takes changes in groups: first all keys of a group are found, then all are written. The searches do not depend on
-//! each other, and the processor overlaps their waits. (Where threads share the work, the lists are short and the lines come
-//! from other cores; there it did not pay.)
+//! Most keys are far away from the processor. So changes are taken in groups, and the memory of a group's keys is asked for at
+//! once (`near.rs`), before the first of them is written.
 
+use ahash::RandomState;
+use smallvec::SmallVec;
 use triomphe::Arc;
 
-use super::shard::{Found, Shard, table_hash};
+use super::near::bring_near;
+use super::shard::{Shard, table_hash};
 use super::{ShardedState, Spot, own, shard_index};
 use crate::error::StateError;
 use crate::state::{Change, Crew, for_each_chunk};
@@ -24,8 +25,8 @@ const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 64 };
 const PIECES: usize = 4;
 /// And so many changes a piece gets, at most, so that what they touch stays near.
 const PIECE: usize = 256;
-/// Changes whose keys are looked for together.
-const GROUP: usize = 8;
+/// Changes whose keys are brought near together.
+const GROUP: usize = 16;
 /// The end of a list.
 const END: u32 = u32::MAX;
 
@@ -71,21 +72,11 @@ impl ShardedState {
     fn apply_here(&mut self, changes: &[Change<'_>]) {
         let mut column = None;
         for changes in changes.chunks(GROUP) {
-            let mut spots = [None; GROUP];
-            let mut found = [None; GROUP];
-            for (spot, change) in spots.iter_mut().zip(changes) {
-                *spot = self.target(change, &mut column);
-            }
-            for ((found, spot), change) in found.iter_mut().zip(&spots).zip(changes) {
-                *found = spot.and_then(|spot| self.locate(spot, change.key));
-            }
-            // What was found stays where it is until a record is added, removed or resized.
-            let mut moved = false;
-            for ((change, spot), found) in changes.iter().zip(&spots).zip(&found) {
-                let Some(spot) = *spot else { continue };
-                let found = if moved { self.locate(spot, change.key) } else { *found };
-                moved |= self.write(change, spot, found);
-            }
+            let target = |change| Some((change, self.target(change, &mut column)?));
+            let group: Group<'_> = changes.iter().filter_map(target).collect();
+            let mut writer = Writer { shards: &mut self.shards, hasher: &self.hasher, copies: 0 };
+            writer.write(&group);
+            self.copies += writer.copies;
         }
     }
 
@@ -111,33 +102,6 @@ impl ShardedState {
                 *last = Some((change.column, id));
                 Some(id)
             }
-        }
-    }
-
-    #[inline]
-    fn locate(&self, spot: Spot, key: &[u8]) -> Option<Found> {
-        self.shards[spot.shard].locate(spot.hash, spot.column, key)
-    }
-
-    /// Writes a change to the place that was found for it; true if others may have moved by that.
-    #[inline]
-    fn write(&mut self, change: &Change<'_>, spot: Spot, found: Option<Found>) -> bool {
-        let (shard, hash, hasher) = (&mut self.shards[spot.shard], spot.hash, &self.hasher);
-        match (change.value, found) {
-            (Some(value), Some(found)) => {
-                let resized = shard.value(found).len() != value.len();
-                own(shard, &mut self.copies).overwrite(hasher, hash, found, change.key, value);
-                resized
-            }
-            (Some(value), None) => {
-                own(shard, &mut self.copies).insert(hasher, hash, spot.column, change.key, value);
-                true
-            }
-            (None, Some(found)) => {
-                own(shard, &mut self.copies).remove(hasher, found);
-                true
-            }
-            (None, None) => false,
         }
     }
 
@@ -170,30 +134,54 @@ impl ShardedState {
         let copies = AtomicU64::new(0);
         let piece_len = self.shards.len() / grouping.first.len();
         for_each_chunk(crew, &mut self.shards, piece_len, |start, shards: &mut [Arc<Shard>]| {
-            let mut copied = 0;
+            let mut writer = Writer { shards, hasher, copies: 0 };
             let mut next = grouping.first[start / piece_len];
             while next != END {
-                let change = &changes[next as usize];
-                let step = grouping.steps[next as usize];
-                let shard = &mut shards[step.shard as usize];
-                let hash = table_hash(hasher, step.column, change.key);
-                match (change.value, shard.locate(hash, step.column, change.key)) {
-                    (Some(value), Some(found)) => {
-                        own(shard, &mut copied).overwrite(hasher, hash, found, change.key, value);
-                    }
-                    (Some(value), None) => {
-                        own(shard, &mut copied).insert(hasher, hash, step.column, change.key, value);
-                    }
-                    (None, Some(found)) => own(shard, &mut copied).remove(hasher, found),
-                    (None, None) => (),
+                let mut group = Group::new();
+                while next != END && group.len() < GROUP {
+                    let (change, step) = (&changes[next as usize], grouping.steps[next as usize]);
+                    let hash = table_hash(hasher, step.column, change.key);
+                    group.push((change, Spot { shard: step.shard as usize, column: step.column, hash }));
+                    next = step.next;
                 }
-                next = step.next;
+                writer.write(&group);
             }
-            if copied > 0 {
+            if writer.copies > 0 {
                 // Relaxed: a plain sum; the crew's end of work publishes it.
-                copies.fetch_add(copied, Ordering::Relaxed);
+                copies.fetch_add(writer.copies, Ordering::Relaxed);
             }
         });
         self.copies += copies.load(Ordering::Relaxed);
+    }
+}
+
+/// Changes, and where they go.
+type Group<'c> = SmallVec<[(&'c Change<'c>, Spot); GROUP]>;
+
+/// Writes changes into shards.
+struct Writer<'s> {
+    shards: &'s mut [Arc<Shard>],
+    hasher: &'s RandomState,
+    /// Shards that were copied for that.
+    copies: u64,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, group: &Group<'_>) {
+        bring_near(self.shards, group.iter().map(|(_, spot)| (spot.shard, spot.hash)));
+        for &(change, Spot { shard, column, hash }) in group {
+            let shard = &mut self.shards[shard];
+            let found = shard.locate(hash, column, change.key);
+            match (change.value, found) {
+                (Some(value), Some(found)) => {
+                    own(shard, &mut self.copies).overwrite(self.hasher, hash, found, change.key, value);
+                }
+                (Some(value), None) => {
+                    own(shard, &mut self.copies).insert(self.hasher, hash, column, change.key, value);
+                }
+                (None, Some(found)) => own(shard, &mut self.copies).remove(self.hasher, found),
+                (None, None) => (),
+            }
+        }
     }
 }

@@ -25,13 +25,14 @@
 mod codec;
 mod columns;
 mod commit;
+mod near;
 mod parts;
+mod record;
 mod shard;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::hint::black_box;
 use std::sync::OnceLock;
 
 use ahash::RandomState;
@@ -39,8 +40,9 @@ use triomphe::Arc;
 
 use self::columns::{Column, Columns};
 use self::commit::Grouping;
+use self::near::bring_near;
 use self::shard::{Shard, table_hash};
-use super::{CRUDState, Changes, Crew, MergeOperator};
+use super::{CRUDState, Changes, Crew, MergeOperator, Whereabouts};
 use crate::batch::SeqNo;
 use crate::error::{ConfigError, StateError};
 
@@ -333,10 +335,15 @@ impl CRUDState for ShardedState {
     }
 
     #[inline]
-    fn prefetch(&self, column: &str, key: &[u8]) {
-        if let Some(Spot { shard, column, hash }) = self.find_spot(column, key) {
-            black_box(self.shards[shard].get(hash, column, key).map(Shard::touch));
-        }
+    fn whereabouts(&self, column: &str, key: &[u8]) -> Option<Whereabouts> {
+        self.find_spot(column, key).map(|Spot { shard, hash, .. }| Whereabouts([shard as u64, hash]))
+    }
+
+    /// # Panics
+    ///
+    /// If `keys` are those of a state with more shards.
+    fn prefetch(&self, keys: &[Whereabouts]) {
+        bring_near(&self.shards, keys.iter().map(|&Whereabouts([shard, hash])| (shard as usize, hash)));
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 //! ```text
 //! slots   [ tag:24 | record:40 ] ...    open addressing, linear probing, 0 = free, at most 3/4 full
 //!                        |
-//! data    ... [ column | key length | value length | value room ][ key ][ value ][ room ] ...    8-byte aligned
+//! data    ... [ record ] [ record ] ...                             8-byte aligned (record.rs)
 //! ```
 //!
 //! A read is one look at the slots and one at the record: the tag is the top 24 bits of the hash, so nearly every
@@ -22,15 +22,12 @@ use std::sync::OnceLock;
 
 use ahash::RandomState;
 
+use super::record::{DEAD, GRAIN, HEADER, Header, length};
+use crate::raw::prefetch::prefetch;
+
 /// A blake3 digest.
 pub type Digest = [u8; 32];
 
-/// Bytes of a record's header: four little-endian `u32`.
-const HEADER: usize = 16;
-/// Records start at multiples of this.
-const GRAIN: usize = 8;
-/// The column of a dead record; real ids are counted from 0 and cannot get there.
-const DEAD: u32 = u32::MAX;
 /// Bits of a slot that hold the record's position, in grains, plus one.
 const POSITION_BITS: u32 = 40;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
@@ -38,8 +35,8 @@ const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 const TAGS_SUFFICE: usize = if cfg!(test) { 1 << 10 } else { 1 << (64 - POSITION_BITS) };
 /// Bytes of a cache line, on most machines.
 const CACHE_LINE: usize = 64;
-/// So many cache lines of a value are touched; the rest of a long one is fetched by the processor in order.
-const TOUCHED: usize = 4;
+/// So many cache lines of a record are asked for; the rest of a long one is fetched by the processor in order.
+const PREFETCHED: usize = 2;
 /// Slots of the smallest table.
 const MIN_SLOTS: usize = 8;
 /// A value that shrinks to less than a quarter of its room gives the room back if that is at least this much. Below,
@@ -85,45 +82,10 @@ pub struct Found {
     at: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Header {
-    column: u32,
-    key: usize,
-    value: usize,
-    room: usize,
-}
-
-impl Header {
-    #[inline]
-    fn read(data: &[u8], at: usize) -> Header {
-        let bytes = &data[at..at + HEADER];
-        let word = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
-        Header { column: word(0), key: word(4) as usize, value: word(8) as usize, room: word(12) as usize }
-    }
-
-    fn write(self, data: &mut [u8], at: usize) {
-        let words = [self.column, length(self.key), length(self.value), length(self.room)];
-        for (i, word) in words.into_iter().enumerate() {
-            data[at + 4 * i..at + 4 * i + 4].copy_from_slice(&word.to_le_bytes());
-        }
-    }
-
-    /// Bytes of the whole record.
-    #[inline]
-    fn record(self) -> usize {
-        (HEADER + self.key + self.room).next_multiple_of(GRAIN)
-    }
-}
-
 /// Where the record of a taken slot starts.
 #[inline]
 fn position(word: u64) -> usize {
     ((word & POSITION_MASK) as usize - 1) * GRAIN
-}
-
-/// A length as the record holds it.
-fn length(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("a key or a value is at most 4 GiB - 1 bytes long")
 }
 
 impl Shard {
@@ -180,11 +142,32 @@ impl Shard {
         self.locate(hash, column, key).map(|found| self.value(found))
     }
 
-    /// Reads a byte of each cache line of a value, as far as it pays to do so ahead of time.
+    /// Asks for the slot where the search for a key begins.
     #[inline]
-    pub fn touch(value: &[u8]) -> u8 {
-        let lines = value.iter().step_by(CACHE_LINE).take(TOUCHED);
-        lines.chain(value.last()).fold(0, |all, byte| all ^ byte)
+    pub fn prefetch_slot(&self, hash: u64) {
+        if !self.slots.is_empty() {
+            prefetch(&self.slots[self.home(hash)]);
+        }
+    }
+
+    /// Asks for the record of a key, if it is present; seldom, for that of another.
+    #[inline]
+    pub fn prefetch_record(&self, hash: u64) {
+        if self.slots.is_empty() {
+            return;
+        }
+        let mask = self.slots.len() - 1;
+        let mut slot = self.home(hash);
+        loop {
+            match self.slots[slot & mask] {
+                0 => return,
+                word if (word ^ hash) >> POSITION_BITS == 0 => {
+                    let record = &self.data[position(word)..];
+                    return record.iter().step_by(CACHE_LINE).take(PREFETCHED).for_each(prefetch);
+                }
+                _ => slot += 1,
+            }
+        }
     }
 
     /// Sets a key. Expected O(1), amortized.

@@ -287,6 +287,23 @@ fn the_digest_depends_on_the_content_alone() {
     assert_ne!(other.digest(), state.digest());
 }
 
+#[test]
+fn bringing_keys_near_changes_nothing_and_asks_for_no_key_that_cannot_be_there() {
+    for state in [sharded(4), filled(4, 300, 1)] {
+        let before = content(&state);
+        let keys: Vec<Whereabouts> = (0..600u32)
+            .flat_map(|key| ["a", "b", "no such column"].map(|column| (column, key.to_le_bytes())))
+            .filter_map(|(column, key)| state.whereabouts(column, &key))
+            .collect();
+        state.prefetch(&keys);
+        state.prefetch(&[]);
+        assert_eq!(content(&state), before);
+        assert_eq!(state.whereabouts("no such column", b"k"), None);
+    }
+    let state = filled(4, 300, 0);
+    assert!(state.whereabouts("a", b"not there").is_some(), "only a look tells");
+}
+
 /// The placement of keys and both formats are fixed for ever: these values must not change.
 #[test]
 fn formats_are_stable() {

@@ -20,6 +20,8 @@ pub struct Effort {
     pub pairs: usize,
     /// Pairs beyond these that may be taken to get them.
     pub more_pairs: usize,
+    /// For how long good moments may be waited for, all in all.
+    pub patience: Duration,
     /// Time of one sample, measured on the loop.
     pub sample: Duration,
     /// Time, and batches, that an adaptive engine gets to make up its mind.
@@ -39,8 +41,9 @@ impl Effort {
     /// For numbers to keep.
     pub const FULL: Effort = Effort {
         pairs: 7,
-        more_pairs: 7,
-        sample: Duration::from_millis(40),
+        more_pairs: 21,
+        patience: Duration::from_secs(300),
+        sample: Duration::from_millis(15),
         warm_up: Duration::from_millis(200),
         warm_up_batches: 150,
         warm_ups: 3,
@@ -52,6 +55,7 @@ impl Effort {
     pub const QUICK: Effort = Effort {
         pairs: 3,
         more_pairs: 1,
+        patience: Duration::ZERO,
         sample: Duration::from_millis(10),
         warm_up: Duration::from_millis(100),
         warm_up_batches: 50,
@@ -121,7 +125,7 @@ impl Bench {
     /// The system refuses a thread.
     pub fn new(effort: Effort, common: &CommonArgs) -> Result<Self, PerfError> {
         let CommonArgs { threads, trace_dir } = common.clone();
-        let probe = Probe::new(ExecutorConfig::default().spin);
+        let probe = Probe::new(ExecutorConfig::default().spin, effort.patience);
         let places = Place::reserve(threads);
         let rayon = ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -136,7 +140,7 @@ impl Bench {
 }
 
 /// Repeats `round` until as many of its results are good as `effort` wants, or there were enough of them; each with
-/// whether it is good: the cores were near each other before and after it, and nobody else wanted them.
+/// whether it is good: the cores were near each other and fast before and after it, and nobody else wanted them.
 pub fn rounds<T>(
     effort: &Effort,
     probe: &Probe,
@@ -148,11 +152,11 @@ pub fn rounds<T>(
             || results.iter().filter(|result| result.1).count() >= effort.pairs
     };
     while !enough(&results) {
-        let near = probe.is_near();
+        let good = probe.wait_until_good();
         let watch = Watch::start();
         let result = round()?;
         let crowded = watch.was_crowded();
-        results.push((result, near & probe.is_near() & !crowded));
+        results.push((result, good && !crowded && probe.is_good()));
     }
     Ok(results)
 }

@@ -1,10 +1,14 @@
-//! How far apart the two cores are: the time that one cache line takes from one to the other.
+//! How far apart the two cores are, and how fast: the time that one cache line takes from one to the other, and the time that
+//! each takes for a little arithmetic while the other works, too.
 //!
-//! On shared machines this flips between about 30 and 150 ns from one minute to the next, and everything that two
-//! threads do together flips with it. A sample counts only if the probe was good before and after it.
+//! On shared machines the first flips between about 30 and 150 ns from one minute to the next, and everything that two
+//! threads do together flips with it. The second doubles where somebody else runs on a core's other hardware thread, or both
+//! cores are the hardware threads of one; then there are no two cores. A sample counts only if the probe was good before and
+//! after it.
 
-use std::hint::spin_loop;
+use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use atlas_smr_execution::internals::pool::Place;
@@ -17,6 +21,14 @@ pub const LIMIT_NS: f64 = 60.0;
 /// Round trips that are timed at once, and how often that is done. The median counts: somebody else may have a core.
 const ROUND_TRIPS: usize = 64;
 const BLOCKS: usize = 9;
+/// A core that is slower than the fastest that was seen by more than this factor is a bad one.
+pub const SLOW: f64 = 1.1;
+/// Numbers that are scrambled at once: enough to keep all of a core's arithmetic busy; and how often that is done in a block.
+const NUMBERS: usize = 16;
+const TURNS: u32 = 1000;
+/// How long a good moment is waited for at a time, and how often it is looked for.
+const WAIT: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(10);
 /// Turns of a spin loop after which the core is offered to others.
 const PATIENCE: u32 = 1 << 14;
 
@@ -25,6 +37,10 @@ pub struct Probe {
     places: Vec<Option<Place>>,
     /// How long workers go on spinning after a job: until then the other core is not free.
     idle: Duration,
+    /// For how long good moments may still be waited for.
+    patience: Mutex<Duration>,
+    /// The shortest time for a turn so far, in nanoseconds.
+    fastest: Mutex<f64>,
 }
 
 /// An atomic that two threads bounce, counting up.
@@ -49,9 +65,11 @@ impl Ball {
 }
 
 impl Probe {
-    /// Takes the two cores. Call it before any thread is pinned.
-    pub fn new(idle: Duration) -> Self {
-        Probe { places: Place::reserve(2), idle }
+    /// Takes the two cores. Good moments will be waited for as long as `patience`, all in all. Call it before any thread is
+    /// pinned.
+    pub fn new(idle: Duration, patience: Duration) -> Self {
+        let fastest = Mutex::new(f64::INFINITY);
+        Probe { places: Place::reserve(2), idle, patience: Mutex::new(patience), fastest }
     }
 
     /// Pins the calling thread to the first of the two cores.
@@ -65,14 +83,46 @@ impl Probe {
         }
     }
 
-    /// True if the cores are near each other now.
-    pub fn is_near(&self) -> bool {
-        self.one_way_ns() <= LIMIT_NS
+    /// True if the cores are near each other now, and both as fast as they can be.
+    pub fn is_good(&self) -> bool {
+        std::thread::sleep(self.idle + Duration::from_micros(100));
+        self.is_fast() && self.one_way_ns() <= LIMIT_NS
+    }
+
+    /// Waits for a good moment, but not for long; false if there was none.
+    pub fn wait_until_good(&self) -> bool {
+        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = Instant::now();
+        loop {
+            if self.is_good() {
+                return true;
+            }
+            if start.elapsed() >= WAIT.min(*patience) {
+                *patience = patience.saturating_sub(start.elapsed());
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// True if both cores work at full speed at the same time, as far as that has been seen.
+    fn is_fast(&self) -> bool {
+        let turns = std::thread::scope(|scope| {
+            let threads = [0, 1].map(|core| {
+                scope.spawn(move || {
+                    self.pin(core);
+                    turn_ns()
+                })
+            });
+            threads.map(|thread| thread.join().unwrap_or(f64::INFINITY))
+        });
+        let mut fastest = self.fastest.lock().unwrap_or_else(PoisonError::into_inner);
+        *fastest = turns.iter().copied().fold(*fastest, f64::min);
+        turns.iter().all(|turn| *turn <= *fastest * SLOW)
     }
 
     /// The one-way latency between the two cores in nanoseconds, by two threads of its own.
-    pub fn one_way_ns(&self) -> f64 {
-        std::thread::sleep(self.idle + Duration::from_micros(100));
+    fn one_way_ns(&self) -> f64 {
         let ball = Ball::default();
         // One block more than counts: the threads meet in the first.
         let hits = ROUND_TRIPS * (BLOCKS + 1);
@@ -99,13 +149,41 @@ impl Probe {
     }
 }
 
+/// Nanoseconds that this thread takes for one turn of a loop that a core could not do faster.
+fn turn_ns() -> f64 {
+    let mut numbers: [u64; NUMBERS] = std::array::from_fn(|n| black_box(n as u64 + 1));
+    let mut block = || {
+        let start = Instant::now();
+        for _ in 0..TURNS {
+            for number in &mut numbers {
+                *number ^= *number << 13;
+                *number ^= *number >> 7;
+                *number ^= *number << 17;
+            }
+        }
+        black_box(&mut numbers);
+        start.elapsed().as_nanos() as f64 / f64::from(TURNS)
+    };
+    // The first block waits for the other thread to begin, more or less.
+    block();
+    median((0..BLOCKS).map(|_| block()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_ball_comes_back_each_time() {
-        let probe = Probe::new(Duration::ZERO);
+        let probe = Probe::new(Duration::ZERO, Duration::ZERO);
         assert!((0..5).all(|_| probe.one_way_ns() > 0.0));
+    }
+
+    #[test]
+    fn a_core_is_measured_by_the_fastest_that_was_seen() {
+        let probe = Probe::new(Duration::ZERO, Duration::ZERO);
+        assert!(turn_ns() > 0.0);
+        *probe.fastest.lock().unwrap() = 1e-9;
+        assert!(!probe.is_fast() && !probe.is_good() && !probe.wait_until_good());
     }
 }

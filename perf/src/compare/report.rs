@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::row::{Line, Verdict};
 use crate::error::PerfError;
 use crate::machine;
-use crate::probe::LIMIT_NS;
+use crate::probe::{LIMIT_NS, SLOW};
 use crate::table::Table;
 
 /// All lines.
@@ -163,7 +163,8 @@ fn cells(line: &Line) -> [String; 12] {
 fn legend() -> String {
     format!(
         "x: times as fast as the sequential loop, median over pairs of samples. out: pairs left out because the cores \
-         were more than {LIMIT_NS} ns apart or others wanted them; bad: all were like that, so all count. seq: batches \
+         were more than {LIMIT_NS} ns apart or slower than they can be (by a factor of {SLOW}), or others wanted them; bad: \
+         all were like that, so all count. seq: batches \
          that the engine ran sequentially. replayed: of the operations run ahead of their turn. first: what the \
          first of two measurements gave; the second counts."
     )

@@ -26,6 +26,8 @@ const VOTES: u32 = 30;
 const HELD: u64 = 1 << 16;
 /// A chunk must take less than this share of the other's time: where keys are near, the look itself costs three or four percent.
 const GAIN: f64 = 0.93;
+/// A thread votes from its third chunk on.
+const TO_VOTE: usize = 3;
 /// In chunks of fewer ordered operations there is little to overlap.
 const LEAST: usize = 4;
 
@@ -79,14 +81,20 @@ impl Prefetching {
         Prefetching { allowed, threads, pays: false, left: 0, seen: Seen::default() }
     }
 
+    /// How many operations a thread should take at once, of a batch of so many, if otherwise `chunk`: fewer if the threads are
+    /// to vote and could not.
+    pub fn chunk(&self, operations: usize, chunk: usize) -> usize {
+        let votes = operations / (TO_VOTE * self.threads);
+        if self.allowed && self.left == 0 && votes >= LEAST { chunk.min(votes) } else { chunk }
+    }
+
     /// What to do with a batch of so many operations, of which a thread takes `chunk` at once.
     pub fn plan(&mut self, operations: usize, chunk: usize) -> Plan {
         if !self.allowed || chunk < LEAST {
             return Plan::Leave;
         }
         if self.left == 0 {
-            // A thread votes from its third chunk on.
-            let votes = operations >= 3 * chunk * self.threads;
+            let votes = operations >= TO_VOTE * chunk * self.threads;
             return if votes { Plan::Try } else { Plan::Leave };
         }
         self.left = self.left.saturating_sub(operations as u64);
@@ -255,10 +263,12 @@ mod tests {
                 assert_eq!(prefetching.plan(100, 16), Plan::Try);
                 prefetching.count(votes(with, without, 21));
             }
+            assert_eq!(prefetching.chunk(48, 16), 16, "nobody needs to vote");
             assert_eq!(prefetching.plan(HELD as usize - 1, 16), expected);
             assert_eq!(prefetching.plan(1, 16), expected);
             assert_eq!(prefetching.plan(95, 16), Plan::Leave, "too few to vote");
             assert_eq!(prefetching.plan(96, 16), Plan::Try);
+            assert_eq!([95, 96, 48, 24, 23].map(|len| prefetching.chunk(len, 16)), [15, 16, 8, 4, 16]);
         }
         let mut prefetching = Prefetching::new(true, 2);
         prefetching.count(Seen { yes: 18, no: 12, ..Seen::default() });

@@ -321,7 +321,8 @@ where
         if walks {
             return Spread { chunk: len, measured: 0, ..spread };
         }
-        Spread { prefetch: self.ordered_prefetching.plan(len, chunk), ..spread }
+        let chunk = if self.chunk.is_none() { self.ordered_prefetching.chunk(len, chunk) } else { chunk };
+        Spread { chunk, prefetch: self.ordered_prefetching.plan(len, chunk), ..spread }
     }
 
     fn count(&mut self, counts: Counts, seen: Seen) {

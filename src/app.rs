@@ -102,7 +102,7 @@ pub trait ScalableApp<S: CRUDState>: Application<S> {
     /// Names keys that a request will probably read, write and merge into, before it is executed, and says how heavy it is.
     ///
     /// Where operations are long and conflict, the engine uses this to start each when its keys are free, and those first that
-    /// most work waits for. Where they are short and wait for memory, it looks up what many of them read at once
+    /// most work waits for. Where they are short and wait for memory, it asks for what many of them read at once
     /// ([`prefetch`](CRUDState::prefetch)), also for unordered requests. Hints that are wrong, missing or partial cost time and
     /// change no result. Set [`HINTS`](ScalableApp::HINTS) if you override this.
     fn hints(&self, request: &Request<Self, S>, hints: &mut impl Hints) {

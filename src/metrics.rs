@@ -119,7 +119,7 @@ counters! {
     accepted,
     /// Units that had to run again at their turn.
     replays,
-    /// Operations, ordered and unordered, whose keys were looked up before they were run.
+    /// Operations, ordered and unordered, whose keys were brought near before they were run.
     prefetched,
     /// How often units were run again before their turn, because what they had observed was replaced.
     reruns,

@@ -20,8 +20,10 @@ pub struct Effort {
     pub pairs: usize,
     /// Pairs beyond these that may be taken to get them.
     pub more_pairs: usize,
-    /// For how long good moments may be waited for, all in all.
+    /// For how long a row waits for good moments.
     pub patience: Duration,
+    /// For how long the cores are watched beforehand, to know how fast they can be.
+    pub calibration: Duration,
     /// Time of one sample, measured on the loop.
     pub sample: Duration,
     /// Time, and batches, that an adaptive engine gets to make up its mind.
@@ -42,7 +44,8 @@ impl Effort {
     pub const FULL: Effort = Effort {
         pairs: 7,
         more_pairs: 21,
-        patience: Duration::from_secs(300),
+        patience: Duration::from_secs(3),
+        calibration: Duration::from_secs(2),
         sample: Duration::from_millis(15),
         warm_up: Duration::from_millis(200),
         warm_up_batches: 150,
@@ -56,6 +59,7 @@ impl Effort {
         pairs: 3,
         more_pairs: 1,
         patience: Duration::ZERO,
+        calibration: Duration::from_millis(200),
         sample: Duration::from_millis(10),
         warm_up: Duration::from_millis(100),
         warm_up_batches: 50,
@@ -125,7 +129,8 @@ impl Bench {
     /// The system refuses a thread.
     pub fn new(effort: Effort, common: &CommonArgs) -> Result<Self, PerfError> {
         let CommonArgs { threads, trace_dir } = common.clone();
-        let probe = Probe::new(ExecutorConfig::default().spin, effort.patience);
+        let probe = Probe::new(ExecutorConfig::default().spin);
+        probe.calibrate(effort.calibration);
         let places = Place::reserve(threads);
         let rayon = ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -151,8 +156,9 @@ pub fn rounds<T>(
         results.len() >= effort.pairs + effort.more_pairs
             || results.iter().filter(|result| result.1).count() >= effort.pairs
     };
+    let mut patience = effort.patience;
     while !enough(&results) {
-        let good = probe.wait_until_good();
+        let good = probe.wait_until_good(&mut patience);
         let watch = Watch::start();
         let result = round()?;
         let crowded = watch.was_crowded();

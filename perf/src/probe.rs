@@ -25,9 +25,8 @@ const BLOCKS: usize = 9;
 pub const SLOW: f64 = 1.1;
 /// Numbers that are scrambled at once: enough to keep all of a core's arithmetic busy; and how often that is done in a block.
 const NUMBERS: usize = 16;
-const TURNS: u32 = 1000;
-/// How long a good moment is waited for at a time, and how often it is looked for.
-const WAIT: Duration = Duration::from_millis(500);
+const TURNS: u32 = 4000;
+/// How often a good moment is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 /// Turns of a spin loop after which the core is offered to others.
 const PATIENCE: u32 = 1 << 14;
@@ -37,8 +36,6 @@ pub struct Probe {
     places: Vec<Option<Place>>,
     /// How long workers go on spinning after a job: until then the other core is not free.
     idle: Duration,
-    /// For how long good moments may still be waited for.
-    patience: Mutex<Duration>,
     /// The shortest time for a turn so far, in nanoseconds.
     fastest: Mutex<f64>,
 }
@@ -65,11 +62,17 @@ impl Ball {
 }
 
 impl Probe {
-    /// Takes the two cores. Good moments will be waited for as long as `patience`, all in all. Call it before any thread is
-    /// pinned.
-    pub fn new(idle: Duration, patience: Duration) -> Self {
-        let fastest = Mutex::new(f64::INFINITY);
-        Probe { places: Place::reserve(2), idle, patience: Mutex::new(patience), fastest }
+    /// Takes the two cores. Call it before any thread is pinned.
+    pub fn new(idle: Duration) -> Self {
+        Probe { places: Place::reserve(2), idle, fastest: Mutex::new(f64::INFINITY) }
+    }
+
+    /// Finds out how fast the cores can be, as far as that shows in this time.
+    pub fn calibrate(&self, time: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            self.is_fast();
+        }
     }
 
     /// Pins the calling thread to the first of the two cores.
@@ -89,28 +92,34 @@ impl Probe {
         self.is_fast() && self.one_way_ns() <= LIMIT_NS
     }
 
-    /// Waits for a good moment, but not for long; false if there was none.
-    pub fn wait_until_good(&self) -> bool {
-        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = Instant::now();
+    /// Waits for a good moment, but no longer than `patience`, from which the time is taken; false if there was none.
+    pub fn wait_until_good(&self, patience: &mut Duration) -> bool {
         loop {
+            let start = Instant::now();
             if self.is_good() {
                 return true;
             }
-            if start.elapsed() >= WAIT.min(*patience) {
-                *patience = patience.saturating_sub(start.elapsed());
+            if patience.is_zero() {
                 return false;
             }
             std::thread::sleep(LOOK);
+            *patience = patience.saturating_sub(start.elapsed());
         }
     }
 
     /// True if both cores work at full speed at the same time, as far as that has been seen.
     fn is_fast(&self) -> bool {
+        let arrived = AtomicUsize::new(0);
         let turns = std::thread::scope(|scope| {
             let threads = [0, 1].map(|core| {
+                let arrived = &arrived;
                 scope.spawn(move || {
                     self.pin(core);
+                    // Relaxed: only the time counts.
+                    arrived.fetch_add(1, Ordering::Relaxed);
+                    while arrived.load(Ordering::Relaxed) < 2 {
+                        std::thread::yield_now();
+                    }
                     turn_ns()
                 })
             });
@@ -164,8 +173,6 @@ fn turn_ns() -> f64 {
         black_box(&mut numbers);
         start.elapsed().as_nanos() as f64 / f64::from(TURNS)
     };
-    // The first block waits for the other thread to begin, more or less.
-    block();
     median((0..BLOCKS).map(|_| block()))
 }
 
@@ -175,15 +182,19 @@ mod tests {
 
     #[test]
     fn the_ball_comes_back_each_time() {
-        let probe = Probe::new(Duration::ZERO, Duration::ZERO);
+        let probe = Probe::new(Duration::ZERO);
         assert!((0..5).all(|_| probe.one_way_ns() > 0.0));
     }
 
     #[test]
     fn a_core_is_measured_by_the_fastest_that_was_seen() {
-        let probe = Probe::new(Duration::ZERO, Duration::ZERO);
-        assert!(turn_ns() > 0.0);
+        let probe = Probe::new(Duration::ZERO);
+        probe.calibrate(Duration::from_millis(1));
+        let seen = *probe.fastest.lock().unwrap();
+        assert!(0.0 < seen && seen.is_finite());
         *probe.fastest.lock().unwrap() = 1e-9;
-        assert!(!probe.is_fast() && !probe.is_good() && !probe.wait_until_good());
+        let mut patience = 2 * LOOK;
+        assert!(!probe.is_fast() && !probe.is_good() && !probe.wait_until_good(&mut patience));
+        assert!(patience.is_zero());
     }
 }

@@ -32,7 +32,7 @@ type Results<'a, T> = (&'a mut T, fn(&'a ()) -> &'a ());
 
 /// The words of a batch's positions.
 ///
-/// Positions that a thread takes together share a line, and up to eight, no others do.
+/// Positions that a thread takes together share lines, and where they are a power of two up to eight, no others do.
 pub struct Slots<'a, T> {
     lines: &'a [Line<T>],
     len: usize,

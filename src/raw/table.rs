@@ -330,6 +330,25 @@ mod tests {
     }
 
     #[test]
+    fn when_the_numbers_wrap_slots_are_forgotten_that_small_batches_do_not_reach() {
+        let mut table = Table::new();
+        let value = 7;
+        table.begin::<u64>(1);
+        // What the second epoch stores in a large table, the second after the wrap must not find.
+        let (_, mut writer) = table.begin::<u64>(1 << 12);
+        for fingerprint in (1..=1u64 << 12).map(|n| n << EPOCH_BITS) {
+            let place = writer.find(fingerprint);
+            writer.store(place, fingerprint, &value);
+        }
+        table.skip_to_last_epoch();
+        table.begin::<u64>(1);
+        table.begin::<u64>(1);
+        let (reader, _) = table.begin::<u64>(1 << 12);
+        assert_eq!(reader.epoch, 2);
+        assert!((1..=1u64 << 12).all(|n| reader.get(n << EPOCH_BITS).is_none()));
+    }
+
+    #[test]
     fn growth_keeps_all_entries_and_newer_ones_win() {
         let mut table = Table::new();
         let values: Vec<u64> = (0..5000).collect();

@@ -255,8 +255,8 @@ where
         true
     }
 
-    /// Runs a chunk on the prefix below `snapshot`, except what others have started. All of it is claimed at once, and its
-    /// keys are looked up first, if there is a `part` for that.
+    /// Runs a chunk on the prefix below `snapshot`, except what others have started. Up to [`CLAIMED`] operations are claimed at
+    /// once, and their keys are brought near first, if there is a `part` for that.
     fn run_claimed(
         &self,
         chunk: Range<usize>,

@@ -28,6 +28,8 @@ const HELD: u64 = 1 << 16;
 const GAIN: f64 = 0.93;
 /// A thread votes from its third chunk on.
 const TO_VOTE: usize = 3;
+/// In so many chunks it gets its share, at least.
+const TO_SHARE: usize = 2;
 /// In chunks of fewer ordered operations there is little to overlap.
 const LEAST: usize = 4;
 
@@ -39,7 +41,10 @@ pub enum Plan {
     /// Look up their keys first.
     Prefetch,
     /// Every other chunk, and see what that gives.
-    Try,
+    Try {
+        /// Beginning with the first.
+        first: bool,
+    },
 }
 
 /// What came of it.
@@ -73,19 +78,23 @@ pub struct Prefetching {
     /// Operations that the decision still holds for.
     left: u64,
     seen: Seen,
+    /// Whether the next batch that tries begins with a look. It takes turns: the first chunk of a batch is unlike the others, and in
+    /// a short one there is but one pair.
+    first: bool,
 }
 
 impl Prefetching {
     /// Nothing is known yet. Where it is not `allowed`, it will never be.
     pub fn new(allowed: bool, threads: usize) -> Self {
-        Prefetching { allowed, threads, pays: false, left: 0, seen: Seen::default() }
+        Prefetching { allowed, threads, pays: false, left: 0, seen: Seen::default(), first: true }
     }
 
     /// How many operations a thread should take at once, of a batch of so many, if otherwise `chunk`: fewer if the threads are
-    /// to vote and could not.
+    /// to vote and could not, or if one would get more than its share: whoever looks ahead claims all of a chunk.
     pub fn chunk(&self, operations: usize, chunk: usize) -> usize {
-        let votes = operations / (TO_VOTE * self.threads);
-        if self.allowed && self.left == 0 && votes >= LEAST { chunk.min(votes) } else { chunk }
+        let chunks = if self.left == 0 { TO_VOTE } else { TO_SHARE };
+        let less = operations / (chunks * self.threads);
+        if self.allowed && (self.left == 0 || self.pays) && less >= LEAST { chunk.min(less) } else { chunk }
     }
 
     /// What to do with a batch of so many operations, of which a thread takes `chunk` at once.
@@ -95,7 +104,11 @@ impl Prefetching {
         }
         if self.left == 0 {
             let votes = operations >= TO_VOTE * chunk * self.threads;
-            return if votes { Plan::Try } else { Plan::Leave };
+            if !votes {
+                return Plan::Leave;
+            }
+            self.first = !self.first;
+            return Plan::Try { first: !self.first };
         }
         self.left = self.left.saturating_sub(operations as u64);
         if self.pays { Plan::Prefetch } else { Plan::Leave }
@@ -107,7 +120,7 @@ impl Prefetching {
         let Seen { yes, no, panicked, .. } = self.seen;
         if panicked && self.allowed {
             tracing::warn!(
-                "hints or the state's prefetch panicked; keys are not looked up beforehand any more"
+                "hints or the state's whereabouts or prefetch panicked; keys are not looked up beforehand any more"
             );
             self.allowed = false;
         }
@@ -129,7 +142,9 @@ struct Looked<'s, S> {
 
 impl<S: CRUDState> Looked<'_, S> {
     fn bring_near(&mut self) {
-        self.state.prefetch(&self.keys);
+        if !self.keys.is_empty() {
+            self.state.prefetch(&self.keys);
+        }
         self.keys.clear();
     }
 }
@@ -165,7 +180,9 @@ pub struct Part {
 impl Part {
     /// No chunk has begun.
     pub fn new(plan: Plan) -> Self {
-        Part { plan, chunks: 0, began: None, first: None, seen: Seen::default() }
+        // See `next`.
+        let chunks = if plan == (Plan::Try { first: false }) { 2 } else { 0 };
+        Part { plan, chunks, began: None, first: None, seen: Seen::default() }
     }
 
     /// A chunk begins, and with it ends the one before; true if its keys are to be looked up.
@@ -174,7 +191,7 @@ impl Part {
         match self.plan {
             Plan::Leave => false,
             Plan::Prefetch => true,
-            Plan::Try => {
+            Plan::Try { .. } => {
                 let took = self.began.map(|began| began.elapsed());
                 self.began = Some(Instant::now());
                 self.next(took)
@@ -234,8 +251,8 @@ mod tests {
     use super::*;
 
     /// The votes of a thread whose chunks take so many microseconds: with a look ahead, and without.
-    fn votes(with: u64, without: u64, chunks: u32) -> Seen {
-        let mut part = Part::new(Plan::Try);
+    fn votes(with: u64, without: u64, chunks: u32, first: bool) -> Seen {
+        let mut part = Part::new(Plan::Try { first });
         let mut took = None;
         for _ in 0..chunks {
             let looks = part.next(took);
@@ -247,27 +264,43 @@ mod tests {
     #[test]
     fn pairs_vote() {
         // The last chunk's end is not seen.
-        let Seen { yes, no, .. } = votes(1, 2, 9);
+        let Seen { yes, no, .. } = votes(1, 2, 9, true);
         assert_eq!((yes, no), (4, 0));
-        let Seen { yes, no, .. } = votes(2, 1, 10);
+        let Seen { yes, no, .. } = votes(2, 1, 10, false);
         assert_eq!((yes, no), (0, 4));
-        let Seen { yes, no, .. } = votes(2, 1, 2);
+        let Seen { yes, no, .. } = votes(2, 1, 2, true);
         assert_eq!((yes, no), (0, 0));
+    }
+
+    #[test]
+    fn in_short_batches_either_comes_first() {
+        let looks = |first| {
+            let mut part = Part::new(Plan::Try { first });
+            [part.begins(), part.begins(), part.begins()]
+        };
+        assert_eq!(looks(true), [true, false, false]);
+        assert_eq!(looks(false), [false, true, true]);
+        for first in [true, false] {
+            let Seen { yes, no, .. } = votes(1, 2, 3, first);
+            assert_eq!((yes, no), (1, 0));
+        }
     }
 
     #[test]
     fn what_two_thirds_say_holds_for_a_while() {
         for (with, without, expected) in [(1, 2, Plan::Prefetch), (2, 1, Plan::Leave)] {
             let mut prefetching = Prefetching::new(true, 2);
-            for _ in 0..3 {
-                assert_eq!(prefetching.plan(100, 16), Plan::Try);
-                prefetching.count(votes(with, without, 21));
+            for first in [true, false, true] {
+                assert_eq!(prefetching.plan(100, 16), Plan::Try { first });
+                prefetching.count(votes(with, without, 21, true));
             }
-            assert_eq!(prefetching.chunk(48, 16), 16, "nobody needs to vote");
+            let pays = expected == Plan::Prefetch;
+            assert_eq!(prefetching.chunk(48, 16), if pays { 12 } else { 16 }, "nobody needs to vote");
+            assert_eq!(prefetching.chunk(15, 8), 8, "too few to share");
             assert_eq!(prefetching.plan(HELD as usize - 1, 16), expected);
             assert_eq!(prefetching.plan(1, 16), expected);
             assert_eq!(prefetching.plan(95, 16), Plan::Leave, "too few to vote");
-            assert_eq!(prefetching.plan(96, 16), Plan::Try);
+            assert_eq!(prefetching.plan(96, 16), Plan::Try { first: false });
             assert_eq!([95, 96, 48, 24, 23].map(|len| prefetching.chunk(len, 16)), [15, 16, 8, 4, 16]);
         }
         let mut prefetching = Prefetching::new(true, 2);

@@ -27,8 +27,8 @@ use crate::heap::{self, Way};
 use crate::machine;
 use crate::stats::Spread;
 
-/// Rows without a good pair are measured once more, but none begins later than this.
-const AGAIN: Duration = Duration::from_secs(600);
+/// Rows without a good pair are measured once more, but none begins after this time.
+const AGAIN: Duration = Duration::from_secs(300);
 
 /// So many of the parts of a row that is worth what its worst part is worth are measured once more.
 const LEAST: usize = 5;
@@ -37,12 +37,13 @@ const LEAST: usize = 5;
 pub fn run(args: &CompareArgs) -> Result<Report, PerfError> {
     let rows = chosen(args)?;
     let mut bench = Bench::new(effort(args), &args.common)?;
-    let (start, load_average) = (Instant::now(), machine::load_average());
+    let load_average = machine::load_average();
     let mut results = Vec::new();
     for row in &rows {
         results.push(on_its_own_thread(row, &mut bench)?);
     }
     if bench.effort.again {
+        let start = Instant::now();
         for (row, lines) in rows.iter().zip(&mut results) {
             if start.elapsed() < AGAIN && lines.first().is_some_and(|line| line.measured.value.all_bad) {
                 *lines = on_its_own_thread(row, &mut bench)?;

@@ -129,7 +129,7 @@ fn engine(page: &mut Page, metrics: &Metrics) {
         ("atlas_unordered_operations_executed_total", "Reads executed (805).", c.unordered_operations),
         (
             "atlas_prefetched_total",
-            "Operations whose keys were looked up before they were run.",
+            "Operations whose keys were brought near before they were run.",
             c.prefetched,
         ),
         ("atlas_unordered_beside_total", "Reads answered beside a batch.", c.unordered_beside),

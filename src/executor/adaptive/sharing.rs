@@ -1,9 +1,11 @@
 //! How a batch is shared out to threads, by what its operations take and how many of them are stale.
 
-/// Operations that a thread takes at once should be worth no more than this.
+/// Operations that a thread takes at once should be worth no more than this, or in long batches twice as much.
 const CHUNK_NS: f64 = 8_000.0;
-/// And be no more than this many, so that later ones see earlier ones' writes.
+/// And be no more than this many, or twice as many, so that later ones see earlier ones' writes.
 const MAX_CHUNK: usize = 32;
+/// Two threads get so many chunks, at least. With three, one thread takes two, and the other helps it with the last.
+const CHUNKS_OF_TWO: usize = 3;
 /// Where each thread gets so many chunks of short operations, they are twice as long,
 const LONG_CHUNKS: usize = 64;
 const SHORT_NS: f64 = 1_000.0;
@@ -30,7 +32,8 @@ impl Sharing {
     pub fn of(operation_ns: Option<f64>, stale: f64, len: usize, threads: usize) -> Sharing {
         let calm = (1.0 - 4.0 * stale).max(0.0);
         let worth = CHUNK_NS / operation_ns.unwrap_or(CHUNK_NS).max(1.0) * calm;
-        let chunk = (worth as usize).min(MAX_CHUNK).min(len.div_ceil(threads * 3 / 2)).max(1);
+        let most = len.div_ceil(threads * CHUNKS_OF_TWO / 2);
+        let chunk = (worth as usize).min(MAX_CHUNK).min(most).max(1);
         let is_short = operation_ns.is_some_and(|ns| ns <= SHORT_NS);
         let twice = is_short && stale < HARDLY_STALE && len >= LONG_CHUNKS * threads * chunk;
         let chunk = if twice { 2 * chunk } else { chunk };

@@ -316,7 +316,7 @@ where
     /// How the operations of a batch are spread; one thread takes all if it `walks`.
     fn spread(&mut self, plan: Plan, len: usize, in_chunks: bool, walks: bool) -> Spread {
         let Plan { again, own, measured, .. } = plan;
-        let chunk = if in_chunks { self.chunk.unwrap_or(plan.chunk) } else { 1 };
+        let chunk = if in_chunks { self.chunk.unwrap_or(plan.chunk).min(len.max(1)) } else { 1 };
         let spread = Spread { chunk, window: self.window, again, own, prefetch: Prefetch::Leave, measured };
         if walks {
             return Spread { chunk: len, measured: 0, ..spread };

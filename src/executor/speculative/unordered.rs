@@ -91,6 +91,7 @@ mod tests {
 
         fn whereabouts(&self, column: &str, key: &[u8]) -> Option<Whereabouts> {
             assert_eq!((column, key.len()), ("numbers", 4));
+            assert!(self.most > 0, "the state panics");
             Some(Whereabouts([0, 1]))
         }
 
@@ -195,6 +196,8 @@ mod tests {
             assert!(looks < 500, "{looks} looks at what was hinted");
             let (_, looks) = run::<false>(true, ordered, 3);
             assert!((3..500).contains(&looks), "{looks} looks at the state");
+            let (_, looks) = run::<false>(true, ordered, 0);
+            assert_eq!(looks, 0, "it cannot tell where its keys are");
         }
     }
 }

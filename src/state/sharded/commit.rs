@@ -23,7 +23,7 @@ use crate::sync::{AtomicU64, Ordering};
 const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 64 };
 /// Into how many pieces per thread the shards are cut, at least, so that a thread that starts late finds less work, not none.
 const PIECES: usize = 4;
-/// And so many changes a piece gets, at most, so that what they touch stays near.
+/// And so many changes a piece gets on average, at most, so that what they touch stays near.
 const PIECE: usize = 256;
 /// Changes whose keys are brought near together.
 const GROUP: usize = 16;

@@ -323,26 +323,33 @@ fn formats_are_stable() {
 #[test]
 fn commit_in_parallel_equals_commit_in_sequence() {
     let keys: Vec<[u8; 4]> = (0..3000u32).map(u32::to_le_bytes).collect();
-    fn change((i, key): (usize, &[u8; 4])) -> Change<'_> {
-        Change {
-            column: ["a", "b", "", "new", "never here"][i % 5],
-            key,
-            value: (i % 5 != 4 && i % 7 > 0).then_some(&key[..i % 4]),
+    // Columns change with every change, or stay for some; "new" first occurs where a key of it is removed.
+    for (stay, shards) in [(1, 256), (7, 256), (100, 256), (7, 2), (7, 1)] {
+        let changes = keys.iter().enumerate().map(|(i, key)| {
+            let column = i / stay % 5;
+            Change {
+                column: ["new", "a", "b", "", "never here"][column],
+                key,
+                value: (column != 4 && i % 7 > 0).then_some(&key[..i % 4]),
+            }
+        });
+        let changes: Vec<Change<'_>> = changes.collect();
+        let mut alone = filled(shards, 2000, 0);
+        let snapshot = alone.snapshot();
+        alone.commit(SeqNo(1), &Changes::new(&changes), &mut Solo).unwrap();
+        assert_eq!(alone.shard_copies(), shards as u64);
+        drop(snapshot);
+        for threads in [2, 3] {
+            let mut together = filled(shards, 2000, 0);
+            let snapshot = together.snapshot();
+            let before = snapshot.digest();
+            for _ in 0..2 {
+                together.commit(SeqNo(1), &Changes::new(&changes), &mut Threads(threads)).unwrap();
+            }
+            assert_eq!(content(&together), content(&alone));
+            assert_eq!(together.descriptor(), alone.descriptor());
+            assert_eq!((snapshot.digest(), together.shard_copies()), (before, shards as u64));
         }
-    }
-    let changes: Vec<Change<'_>> = keys.iter().enumerate().map(change).collect();
-    let mut alone = filled(256, 2000, 0);
-    alone.commit(SeqNo(1), &Changes::new(&changes), &mut Solo).unwrap();
-    for threads in [2, 3] {
-        let mut together = filled(256, 2000, 0);
-        let snapshot = together.snapshot();
-        let before = snapshot.digest();
-        for _ in 0..2 {
-            together.commit(SeqNo(1), &Changes::new(&changes), &mut Threads(threads)).unwrap();
-        }
-        assert_eq!(content(&together), content(&alone));
-        assert_eq!(together.descriptor(), alone.descriptor());
-        assert_eq!((snapshot.digest(), together.shard_copies()), (before, 256));
     }
 }
 

@@ -130,7 +130,6 @@ impl Bench {
     pub fn new(effort: Effort, common: &CommonArgs) -> Result<Self, PerfError> {
         let CommonArgs { threads, trace_dir } = common.clone();
         let probe = Probe::new(ExecutorConfig::default().spin);
-        probe.calibrate(effort.calibration);
         let places = Place::reserve(threads);
         let rayon = ThreadPoolBuilder::new()
             .num_threads(threads)

@@ -37,6 +37,7 @@ const LEAST: usize = 5;
 pub fn run(args: &CompareArgs) -> Result<Report, PerfError> {
     let rows = chosen(args)?;
     let mut bench = Bench::new(effort(args), &args.common)?;
+    bench.probe.calibrate(bench.effort.calibration);
     let load_average = machine::load_average();
     let mut results = Vec::new();
     for row in &rows {

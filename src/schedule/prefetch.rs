@@ -107,8 +107,9 @@ impl Prefetching {
             if !votes {
                 return Plan::Leave;
             }
-            self.first = !self.first;
-            return Plan::Try { first: !self.first };
+            let first = self.first;
+            self.first = !first;
+            return Plan::Try { first };
         }
         self.left = self.left.saturating_sub(operations as u64);
         if self.pays { Plan::Prefetch } else { Plan::Leave }

@@ -27,10 +27,10 @@ const LONGEST_FIRST_PAUSE_NS: f64 = 500_000_000.0;
 const LOST: f64 = 0.01;
 /// Runs of a way's first burst that do not count, because memory grows.
 const FIRST_COLD: u32 = 3;
-/// Reading the clock costs some 50 ns a batch. Of batches that take less than `SHORT_NS` and run sequentially, one in
-/// `SAMPLED` is timed.
+/// Timing a short batch, and judging by it, would be noticed. After one that ran sequentially and took less than `SHORT_NS`,
+/// so many are not timed.
 const SHORT_NS: f64 = 20_000.0;
-const SAMPLED: u32 = 16;
+const UNTIMED: u32 = 32;
 /// A batch that seems to have taken this many times as long as expected (or as a short one) counts as so much and no more:
 /// the process was stopped for a while, or its clock jumped.
 const SURPRISE: f64 = 100.0;
@@ -85,8 +85,8 @@ pub struct Class {
     burst: Option<Burst>,
     until_burst_ns: f64,
     pause: f64,
-    /// Batches until the next one that is timed, while they run sequentially.
-    until_timed: u32,
+    /// So many batches to come run sequentially and are not timed.
+    untimed: u32,
 }
 
 impl Default for Class {
@@ -104,7 +104,7 @@ impl Default for Class {
             burst: None,
             until_burst_ns: 0.0,
             pause: 0.0,
-            until_timed: 0,
+            untimed: 0,
         }
     }
 }
@@ -135,19 +135,12 @@ impl Class {
         self.burst.map_or(self.in_use, |burst| burst.way)
     }
 
-    /// Whether to time a batch that runs sequentially. If not, it counts as one of average cost.
-    pub fn times(&mut self, len: usize) -> bool {
-        let Some(cost) = self.operation_ns.0.filter(|_| self.burst.is_none()) else {
-            return true;
-        };
-        let expected = cost * len as f64;
-        if expected >= SHORT_NS || self.until_timed == 0 {
-            self.until_timed = SAMPLED;
-            return true;
-        }
-        self.until_timed -= 1;
-        self.until_burst_ns -= expected;
-        false
+    /// True if the next batch runs sequentially, and is not timed: it counts as one like the last that was.
+    #[inline]
+    pub fn passes(&mut self) -> bool {
+        let passes = self.untimed > 0;
+        self.untimed -= u32::from(passes);
+        passes
     }
 
     /// How to share out a batch of `len` operations to this many threads.
@@ -209,6 +202,19 @@ impl Class {
                 self.add(way, Cost { took_ns: took_ns.min(most), amount }, kept, common);
                 self.reconsider(common);
             }
+        }
+        if way == Way::Sequential {
+            self.leave_untimed(len);
+        }
+    }
+
+    /// Times none of the next few batches like this sequential one, if they are short and nothing else is to be tried soon.
+    fn leave_untimed(&mut self, len: usize) {
+        let expected = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * len as f64);
+        let pauses = self.in_use == Way::Sequential && self.burst.is_none() && self.until_burst_ns > 0.0;
+        if expected < WORTH_SPREADING_NS || (pauses && expected < SHORT_NS) {
+            self.untimed = UNTIMED;
+            self.until_burst_ns -= f64::from(UNTIMED) * expected;
         }
     }
 

@@ -119,32 +119,23 @@ impl Governor {
         self.always_own = true;
     }
 
+    /// True if a batch of `len` operations is to run sequentially, and nothing else about it matters.
+    #[inline]
+    pub(crate) fn passes(&mut self, len: usize) -> bool {
+        self.threads < 2 || self.classes[size_class(len)].passes()
+    }
+
     /// How to run a batch of `len` operations.
     pub(crate) fn plan(&mut self, len: usize) -> Plan {
+        let timed = !self.passes(len);
         let class = &mut self.classes[size_class(len)];
-        let alone = len < 2 || self.threads < 2;
-        match if alone { Way::Sequential } else { class.way(len, self.consent, &self.common) } {
-            Way::Sequential => {
-                let timed = class.times(len);
-                let way = Way::Sequential;
-                Plan {
-                    way,
-                    chunk: 1,
-                    stale: 0.0,
-                    looks_for_chain: false,
-                    again: false,
-                    own: false,
-                    timed,
-                    measured: 0,
-                }
-            }
-            way => {
-                let contended = class.is_contended(&self.common);
-                let plan = self.plan_by(way, len);
-                // Short operations, which are not measured, would notice the look.
-                Plan { looks_for_chain: contended && self.consent.hints && plan.measured > 0, ..plan }
-            }
-        }
+        let decided = len < 2 || !timed;
+        let way = if decided { Way::Sequential } else { class.way(len, self.consent, &self.common) };
+        let contended = class.is_contended(&self.common);
+        let plan = self.plan_by(way, len);
+        // Short operations, which are not measured, would notice the look.
+        let looks_for_chain = contended && self.consent.hints && plan.measured > 0;
+        Plan { looks_for_chain, timed, ..plan }
     }
 
     /// How to run a batch of `len` operations in a given way.

@@ -62,8 +62,8 @@ pub struct Speculative<A, S> {
     /// For looks at a few operations: emptying what planned large batches takes longer than they do.
     looker: Planner,
     mode: ExecutionMode,
-    /// Batches of one operation run in place, whatever the others do.
-    shortest_in_place: bool,
+    /// Batches that run sequentially run in place.
+    in_place: bool,
     window: usize,
     consent: Consent,
     steps: u32,
@@ -92,7 +92,7 @@ where
         })?;
         let consent =
             Consent { forwarding: A::FORWARDING && config.forwarding, hints: A::HINTS && config.hints };
-        let in_place = matches!(config.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential);
+        let sequential = matches!(config.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential);
         Ok(Speculative {
             pool,
             arenas: Arenas::new(report.threads),
@@ -102,7 +102,7 @@ where
             planner: Planner::default(),
             looker: Planner::default(),
             mode: config.mode,
-            shortest_in_place: S::IN_PLACE && config.check_every.is_none() && in_place,
+            in_place: S::IN_PLACE && config.check_every.is_none() && sequential,
             window: config.window,
             consent,
             steps: config.step_budget,
@@ -129,7 +129,7 @@ where
         batch: UpdateBatch<Request<A, S>>,
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
-        if batch.len() < 2 && self.shortest_in_place {
+        if self.in_place && (batch.len() < 2 || self.governor.passes(batch.len())) {
             // There is nothing to decide, and what deciding costs would be noticed.
             self.metrics.add_alone(Counter::sequential_batches, 1);
             return update_in_place(app, state, batch);

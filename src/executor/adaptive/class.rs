@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::burst::{BURST_NS, Burst};
+use super::Way;
+use super::burst::Burst;
 use super::cost::{Average, Common, Cost, WEIGHT};
 use super::sharing::Sharing;
-use super::{Consent, Way};
+use super::trials::{Outcome, Trials};
 use crate::retire::Counts;
 
 /// A batch worth less than this is over before a worker has come.
@@ -13,18 +14,9 @@ const WORTH_SPREADING_NS: f64 = 2_500.0;
 /// Runs that a burst has at least, and where operations are measured, because batches differ there.
 const RUNS: u32 = 3;
 const MEASURED_RUNS: u32 = 6;
-/// The pause after a burst, in bursts: at first, and when they have lost again and again.
-const FIRST_PAUSE: f64 = 32.0;
-/// The same where operations are measured: each burst says more there, and batches that differ may show something else.
-const FIRST_MEASURED_PAUSE: f64 = 4.0;
-const LONGEST_PAUSE: f64 = 512.0;
-/// The pause after a way's first loss, however great that was, and however long the burst: it may have gone badly by chance.
-const SECOND_PAUSE: f64 = 64.0;
-const SECOND_PAUSE_NS: f64 = 100_000_000.0;
-/// The pause of a class that begins with what others know.
-const LONGEST_FIRST_PAUSE_NS: f64 = 500_000_000.0;
-/// What a burst has lost should be about this share of the time until the next one.
-const LOST: f64 = 0.01;
+/// The pause after a class has begun with what others know: so many bursts, and at most so long.
+const BURSTS_KNOWN: f64 = 4.0;
+const KNOWN_NS: f64 = 500_000_000.0;
 /// Runs of a way's first burst that do not count, because memory grows.
 const FIRST_COLD: u32 = 3;
 /// Timing a short batch, and judging by it, would be noticed. After one that ran sequentially and took less than `SHORT_NS`,
@@ -81,10 +73,8 @@ pub struct Class {
     /// The share of units that had to be replayed, by way.
     replayed: [Average; Way::ALL.len()],
     in_use: Way,
-    last_tried: Way,
+    trials: Trials,
     burst: Option<Burst>,
-    until_burst_ns: f64,
-    pause: f64,
     /// So many batches to come run sequentially and are not timed.
     untimed: u32,
 }
@@ -100,10 +90,8 @@ impl Default for Class {
             common: [COMMON; Way::ALL.len()],
             replayed: Default::default(),
             in_use: Way::Sequential,
-            last_tried: Way::Sequential,
+            trials: Trials::default(),
             burst: None,
-            until_burst_ns: 0.0,
-            pause: 0.0,
             untimed: 0,
         }
     }
@@ -117,7 +105,7 @@ impl Class {
     }
 
     /// How to run a batch of `len` operations.
-    pub fn way(&mut self, len: usize, consent: Consent, common: &Common) -> Way {
+    pub fn way(&mut self, len: usize, common: &Common) -> Way {
         let Some(per_operation) = self.operation_ns.0 else {
             return Way::Sequential;
         };
@@ -125,10 +113,9 @@ impl Class {
             return Way::Sequential;
         }
         if self.burst.is_none()
-            && self.until_burst_ns <= 0.0
-            && let Some(way) = self.next_to_try(consent, common)
+            && self.trials.are_due()
+            && let Some(way) = self.trials.next(Way::ALL.map(|way| self.is_worth_a_try(way, common)))
         {
-            self.last_tried = way;
             let cold = if self.cost_of(way, common).is_none() { FIRST_COLD } else { 1 };
             self.burst = Some(Burst::begin(way, cold));
         }
@@ -159,15 +146,7 @@ impl Class {
     }
 
     /// Takes in how a batch of `len` operations that ran in `way` went.
-    pub fn record(
-        &mut self,
-        len: usize,
-        way: Way,
-        took: Duration,
-        counts: Counts,
-        consent: Consent,
-        common: &mut Common,
-    ) {
+    pub fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts, common: &mut Common) {
         let took_ns = (took.as_nanos() as f64).min(self.longest(len));
         let worked_ns = counts.worked.as_nanos() as f64;
         if counts.speculations > 0 {
@@ -177,7 +156,7 @@ impl Class {
                 common.replayed[way as usize].add(share);
             }
         }
-        self.until_burst_ns -= took_ns;
+        self.trials.pass(took_ns);
         self.learn(len, way, took_ns, worked_ns, common);
         let Some(amount) = self.amount(len, way, took_ns, worked_ns) else {
             return;
@@ -192,7 +171,7 @@ impl Class {
                 burst.add(took_ns, amount);
                 if burst.is_over(in_use, least) {
                     let burst = *burst;
-                    self.end_burst(burst, consent, common);
+                    self.end_burst(burst, common);
                 }
             }
             _ => {
@@ -211,10 +190,10 @@ impl Class {
     /// Times none of the next few batches like this sequential one, if they are short and nothing else is to be tried soon.
     fn leave_untimed(&mut self, len: usize) {
         let expected = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * len as f64);
-        let pauses = self.in_use == Way::Sequential && self.burst.is_none() && self.until_burst_ns > 0.0;
+        let pauses = self.in_use == Way::Sequential && self.burst.is_none() && self.trials.is_paused();
         if expected < WORTH_SPREADING_NS || (pauses && expected < SHORT_NS) {
             self.untimed = UNTIMED;
-            self.until_burst_ns -= f64::from(UNTIMED) * expected;
+            self.trials.pass(f64::from(UNTIMED) * expected);
         }
     }
 
@@ -230,12 +209,10 @@ impl Class {
 
     /// Takes in that a batch of `len` operations took so long, and not because of its way.
     pub fn pass_over(&mut self, len: usize, took: Duration) {
-        self.until_burst_ns -= (took.as_nanos() as f64).min(self.longest(len));
-        // What a burst cannot find out now it is to find out later.
+        self.trials.pass((took.as_nanos() as f64).min(self.longest(len)));
         if self.burst.as_mut().is_some_and(|burst| !burst.bears_disturbance()) {
             self.burst = None;
-            self.pause = (self.pause * 2.0).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-            self.until_burst_ns = self.pause * BURST_NS;
+            self.trials.give_up();
         }
     }
 
@@ -266,13 +243,12 @@ impl Class {
         if (measured > 0) != (self.measured > 0) {
             // Costs are in another measure from here on.
             (self.cost, self.common) = (Default::default(), [COMMON; Way::ALL.len()]);
-            (self.burst, self.until_burst_ns, self.pause) = (None, 0.0, 0.0);
+            self.burst = None;
             self.measured = measured;
             self.reconsider(common);
-            if measured > 0 && common.is_known() {
-                let pause_ns = FIRST_MEASURED_PAUSE * f64::from(MEASURED_RUNS) * took_ns;
-                self.until_burst_ns = pause_ns.min(LONGEST_FIRST_PAUSE_NS);
-            }
+            let knows = measured > 0 && common.is_known();
+            let pause_ns = BURSTS_KNOWN * f64::from(MEASURED_RUNS) * took_ns;
+            self.trials.start_over(if knows { pause_ns.min(KNOWN_NS) } else { 0.0 });
         }
         self.measured = measured;
     }
@@ -320,7 +296,7 @@ impl Class {
     }
 
     /// Where operations are measured, each batch says something about the way in use that holds against all others. Where
-    /// they are not, others may have been better only because operations were: then they are tried again soon.
+    /// they are not, another may have been better only because operations were: then it is tried again soon.
     fn reconsider(&mut self, common: &Common) {
         let known = Way::ALL.iter().filter_map(|&way| Some((way, self.cost_of(way, common)?)));
         let (in_use, bound) = match self.cost_of(self.in_use, common) {
@@ -329,14 +305,14 @@ impl Class {
             None => ((Way::Sequential, 1.0), f64::INFINITY),
         };
         let judged = known.map(|known| (known.0, self.judged(known, in_use, common)));
-        let best = judged.min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((way, _)) = best.filter(|best| best.1 < bound) else {
-            return;
-        };
-        if self.measured > 0 {
-            (self.in_use, self.until_burst_ns) = (way, 0.0);
-        } else {
-            self.until_burst_ns = self.until_burst_ns.min(FIRST_PAUSE * BURST_NS);
+        let best = judged.min_by(|a, b| a.1.total_cmp(&b.1)).filter(|best| best.1 < bound);
+        let better = best.map(|(way, _)| way);
+        match better {
+            Some(way) if self.measured > 0 => {
+                self.in_use = way;
+                self.trials.hurry();
+            }
+            _ => self.trials.promise(better),
         }
     }
 
@@ -346,25 +322,19 @@ impl Class {
     }
 
     /// Whether to try a way now and then.
-    fn is_worth_a_try(&self, way: Way, consent: Consent, common: &Common) -> bool {
+    fn is_worth_a_try(&self, way: Way, common: &Common) -> bool {
         let consented = match way {
             // What it costs is known where operations are measured.
             Way::Sequential => self.measured == 0,
             Way::OneMoment => true,
-            Way::Forwarding => consent.forwarding && self.is_contended(common),
-            Way::ByHints => consent.hints && self.is_contended(common),
+            Way::Forwarding => common.consent.forwarding && self.is_contended(common),
+            Way::ByHints => common.consent.hints && self.is_contended(common),
         };
         consented && way != self.in_use
     }
 
-    /// The way to try next, after the last one tried.
-    fn next_to_try(&self, consent: Consent, common: &Common) -> Option<Way> {
-        let mut others = Way::ALL.iter().cycle().skip(self.last_tried as usize + 1).take(Way::ALL.len());
-        others.find(|&&way| self.is_worth_a_try(way, consent, common)).copied()
-    }
-
     /// Compares what a burst measured with the way in use.
-    fn end_burst(&mut self, burst: Burst, consent: Consent, common: &mut Common) {
+    fn end_burst(&mut self, burst: Burst, common: &mut Common) {
         self.burst = None;
         let first = self.cost[burst.way as usize].get().is_none();
         if self.measured > 0 {
@@ -374,26 +344,21 @@ impl Class {
         }
         let cost = self.cost_of(burst.way, common).unwrap_or(f64::INFINITY);
         let in_use = self.cost_in_use(common);
-        let mut burst_ns = burst.typical_ns(burst.cost());
-        if self.pause == 0.0 {
+        let mut took_ns = burst.typical_ns(burst.cost());
+        if self.trials.begin() {
             // The first time, it is not yet believed that it takes that much longer than in the way in use.
-            burst_ns = burst_ns.min(burst.typical_ns(in_use));
+            took_ns = took_ns.min(burst.typical_ns(in_use));
         }
-        if self.judged((burst.way, cost), (self.in_use, in_use), common) < BETTER {
+        let wins = self.judged((burst.way, cost), (self.in_use, in_use), common) < BETTER;
+        if wins {
             self.in_use = burst.way;
-            self.pause = 0.0;
-        } else {
-            let lost = burst.cost() / in_use - 1.0;
-            // A burst that went badly by chance is not to count for long.
-            let most = (self.pause * 4.0).clamp(SECOND_PAUSE, LONGEST_PAUSE);
-            self.pause = (self.pause * 2.0).max(lost / LOST).min(most);
         }
-        self.pause = self.pause.max(if self.measured > 0 { FIRST_MEASURED_PAUSE } else { FIRST_PAUSE });
-        let untried =
-            |&way: &Way| self.is_worth_a_try(way, consent, common) && self.cost_of(way, common).is_none();
+        let lost = (!wins).then(|| burst.cost() / in_use - 1.0);
+        self.trials.end(Outcome { lost, took_ns, first, measured: self.measured > 0 });
         // Each way gets its first burst at once.
-        let pause = if Way::ALL.iter().any(untried) { 0.0 } else { self.pause };
-        let longest = if first { SECOND_PAUSE_NS } else { f64::INFINITY };
-        self.until_burst_ns = (pause * burst_ns.max(BURST_NS)).min(longest);
+        let untried = |way| self.is_worth_a_try(way, common) && self.cost_of(way, common).is_none();
+        if Way::ALL.into_iter().any(untried) {
+            self.trials.hurry();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What ways cost, lately and on average.
 
-use super::Way;
+use super::{Consent, Way};
 
 /// The weight of the newest measurement.
 pub const WEIGHT: f64 = 0.25;
@@ -50,6 +50,8 @@ impl Cost {
 /// what few batches of its own say.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Common {
+    /// Which ways may be tried.
+    pub consent: Consent,
     /// What they cost by way.
     pub cost: [Cost; Way::ALL.len()],
     /// The share of units that had to be replayed, by way.

@@ -38,8 +38,11 @@ const STILL_MEASURED_NS: f64 = 350.0;
 /// not come near this.
 const DIFFERENT: f64 = 0.25;
 const DIFFERENCE_WEIGHT: f64 = 0.0625;
-/// One measurement for so much work.
+/// One measurement for so much work; more where batches are not alike, because there a few long operations may decide, and
+/// those measured stand for all.
 const MEASURING_NS: f64 = 8_000.0;
+const MEASURING_IF_UNLIKE_NS: f64 = 3_000.0;
+const UNLIKE: f64 = 0.05;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
 /// What operations are measured to take contains the engine's part: against the loop, a way's cost is multiplied by this.
@@ -83,7 +86,8 @@ impl Default for Class {
     fn default() -> Self {
         Class {
             operation_ns: Average::default(),
-            difference: 0.0,
+            // Until it is known.
+            difference: 2.0 * UNLIKE,
             measured: 0,
             worth: Average::default(),
             cost: Default::default(),
@@ -239,7 +243,8 @@ impl Class {
             _ => STILL_MEASURED_NS,
         };
         let long = self.operation_ns.0.filter(|&ns| ns >= bound);
-        let measured = long.map_or(0, |ns| (MEASURING_NS / ns).ceil() as usize);
+        let every_ns = if self.difference > UNLIKE { MEASURING_IF_UNLIKE_NS } else { MEASURING_NS };
+        let measured = long.map_or(0, |ns| (every_ns / ns).ceil() as usize);
         if (measured > 0) != (self.measured > 0) {
             // Costs are in another measure from here on.
             (self.cost, self.common) = (Default::default(), [COMMON; Way::ALL.len()]);

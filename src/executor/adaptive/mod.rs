@@ -332,6 +332,19 @@ mod tests {
     }
 
     #[test]
+    fn operations_are_measured_the_more_often_the_less_batches_are_alike() {
+        for (apart, every) in [(0.01, 2), (0.2, 1)] {
+            let mut governor = Governor::new(2, Consent::default());
+            for batch in 0..100 {
+                let ns = 4200.0 * if batch % 2 == 0 { 1.0 - apart } else { 1.0 + apart };
+                let took = Duration::from_nanos((ns * 1024.0) as u64);
+                governor.record(1024, Way::Sequential, took, Counts::default());
+            }
+            assert_eq!(governor.plan_by(Way::OneMoment, 1024).measured, every, "{apart}");
+        }
+    }
+
+    #[test]
     fn what_others_have_shown_counts_less_the_more_is_known() {
         let mut governor = Governor::new(2, Consent { hints: true, forwarding: false });
         let mut run = |len: usize, by_hints: f64| {

@@ -144,7 +144,7 @@ impl Bench {
 }
 
 /// Repeats `round` until as many of its results are good as `effort` wants, or there were enough of them; each with
-/// whether it is good: the cores were near each other and fast before and after it, and nobody else wanted them.
+/// whether the moment was good.
 pub fn rounds<T>(
     effort: &Effort,
     probe: &Probe,
@@ -157,11 +157,21 @@ pub fn rounds<T>(
     };
     let mut patience = effort.patience;
     while !enough(&results) {
-        let good = probe.wait_until_good(&mut patience);
-        let watch = Watch::start();
-        let result = round()?;
-        let crowded = watch.was_crowded();
-        results.push((result, good && !crowded && probe.is_good()));
+        results.push(in_good_moment(probe, &mut patience, &mut round)?);
     }
     Ok(results)
+}
+
+/// Waits for a good moment, as long as there is `patience`, and runs `round`. Its result, and whether the moment was good: the
+/// cores were near each other and fast before and after it, and nobody else wanted them.
+pub fn in_good_moment<T>(
+    probe: &Probe,
+    patience: &mut Duration,
+    round: impl FnOnce() -> Result<T, PerfError>,
+) -> Result<(T, bool), PerfError> {
+    let good = probe.wait_until_good(patience);
+    let watch = Watch::start();
+    let result = round()?;
+    let crowded = watch.was_crowded();
+    Ok((result, good && !crowded && probe.is_good()))
 }

@@ -49,7 +49,7 @@ impl OnWorkload for Task<'_> {
         let mut race = Race::new(workload.logic(), taken, row.setup, *threads, rayon)?;
         let plan = Plan { seed: SEED, batch: row.batch, operations: u64::MAX / 2 };
         let mut source = workload.batches(plan);
-        let batch_time = race.warm_up(effort, |race| warm_up(race, &mut source, effort, row.batch))?;
+        let batch_time = race.warm_up(effort, probe, |race| warm_up(race, &mut source, effort, row.batch))?;
         let group = group_of(batch_time);
         let in_sample = (effort.sample.as_nanos() / batch_time.as_nanos().max(1)) as usize;
         let in_sample = in_sample.min(MOST_OPERATIONS / row.batch).max(effort.batches);

@@ -13,10 +13,10 @@ use workloads::{Logic, Service};
 
 use super::row::Measured;
 use crate::baseline;
-use crate::bench::{Effort, Setup};
+use crate::bench::{Effort, Setup, in_good_moment};
 use crate::error::PerfError;
 use crate::load::all_equal;
-use crate::machine::Watch;
+use crate::probe::Probe;
 use crate::sample::{Sample, plain_loop, sample};
 
 /// Who takes part, in the order of the samples that a round returns.
@@ -81,19 +81,18 @@ impl<'p, L: Logic> Race<'p, L> {
         Ok((engine, metrics))
     }
 
-    /// Warms up by `warm_up`. If others wanted the cores meanwhile, what the engine has learned is worth nothing: then
-    /// a new one starts over.
+    /// Warms up by `warm_up`. What the engine has learned in a bad moment is worth nothing: then a new one starts over.
     pub fn warm_up<R>(
         &mut self,
         effort: &Effort,
+        probe: &Probe,
         mut warm_up: impl FnMut(&mut Self) -> Result<R, PerfError>,
     ) -> Result<R, PerfError> {
-        let mut attempts = 0;
+        let (mut patience, mut attempts) = (effort.patience, 0);
         loop {
-            let watch = Watch::start();
-            let result = warm_up(self)?;
+            let (result, good) = in_good_moment(probe, &mut patience, || warm_up(self))?;
             attempts += 1;
-            if !watch.was_crowded() || attempts >= effort.warm_ups {
+            if good || attempts >= effort.warm_ups {
                 return Ok(result);
             }
             (self.engine, self.metrics) = Self::engine(self.setup, self.threads)?;

@@ -144,7 +144,9 @@ fn run(
     // The first group of a sample is not timed: that is a block of its own, so that all others are.
     let mut batches: Vec<_> = blocks.last().cloned().into_iter().collect();
     batches.extend(order.iter().map(|&block| blocks[block].clone()));
-    race.warm_up(&bench.effort, |race| (0..WARM_UP).try_for_each(|_| race.round(&batches, 1).map(drop)))?;
+    race.warm_up(&bench.effort, &bench.probe, |race| {
+        (0..WARM_UP).try_for_each(|_| race.round(&batches, 1).map(drop))
+    })?;
     let start = race.start();
     let samples = rounds(&bench.effort, &bench.probe, || race.round(&batches, 1))?;
     let mut measured = Measured::new(Spread::of(&[]));

@@ -10,7 +10,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::args::CommonArgs;
 use crate::error::PerfError;
 use crate::load::States;
-use crate::machine::{RAYON, Watch};
+use crate::machine::{Crowd, RAYON, Watch};
 use crate::probe::Probe;
 
 /// How long to measure.
@@ -148,6 +148,7 @@ impl Bench {
 pub fn rounds<T>(
     effort: &Effort,
     probe: &Probe,
+    crowd: Crowd,
     mut round: impl FnMut() -> Result<T, PerfError>,
 ) -> Result<Vec<(T, bool)>, PerfError> {
     let mut results: Vec<(T, bool)> = Vec::new();
@@ -157,20 +158,21 @@ pub fn rounds<T>(
     };
     let mut patience = effort.patience;
     while !enough(&results) {
-        results.push(in_good_moment(probe, &mut patience, &mut round)?);
+        results.push(in_good_moment(probe, crowd, &mut patience, &mut round)?);
     }
     Ok(results)
 }
 
 /// Waits for a good moment, as long as there is `patience`, and runs `round`. Its result, and whether the moment was good: the
-/// cores were near each other and fast before and after it, and nobody else wanted them.
+/// cores were near each other and fast before and after it, and no `crowd` wanted them.
 pub fn in_good_moment<T>(
     probe: &Probe,
+    crowd: Crowd,
     patience: &mut Duration,
     round: impl FnOnce() -> Result<T, PerfError>,
 ) -> Result<(T, bool), PerfError> {
     let good = probe.wait_until_good(patience);
-    let watch = Watch::start();
+    let watch = Watch::start(crowd);
     let result = round()?;
     let crowded = watch.was_crowded();
     Ok((result, good && !crowded && probe.is_good()))

@@ -55,21 +55,40 @@ pub const RAYON: &str = "rayon-";
 /// A share of the time for which threads had to wait for a core, above which a measurement does not count.
 const CROWDED: f64 = 0.03;
 
+/// Who may have wanted the cores, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowd {
+    /// Anybody who made this process's threads wait.
+    Anybody,
+    /// The host. For what has more threads than there are cores: they wait for each other.
+    Host,
+}
+
+impl Crowd {
+    fn waited(self) -> Duration {
+        match self {
+            Crowd::Anybody => waited() + stolen(),
+            Crowd::Host => stolen(),
+        }
+    }
+}
+
 /// A watch on who wants the cores.
 pub struct Watch {
+    crowd: Crowd,
     start: Instant,
     waited: Duration,
 }
 
 impl Watch {
     /// Begins to watch.
-    pub fn start() -> Self {
-        Watch { start: Instant::now(), waited: waited() }
+    pub fn start(crowd: Crowd) -> Self {
+        Watch { crowd, start: Instant::now(), waited: crowd.waited() }
     }
 
     /// True if threads had to wait for a core since then, or if cores were taken away.
     pub fn was_crowded(&self) -> bool {
-        let waited = waited().saturating_sub(self.waited);
+        let waited = self.crowd.waited().saturating_sub(self.waited);
         waited.as_secs_f64() > CROWDED * self.start.elapsed().as_secs_f64()
     }
 }
@@ -84,7 +103,7 @@ fn waited() -> Duration {
         let schedule = read(&thread, "schedstat").filter(|_| !name.starts_with(RAYON))?;
         schedule.split_ascii_whitespace().nth(1)?.parse().ok()
     };
-    Duration::from_nanos(threads.filter_map(delay).sum()) + stolen()
+    Duration::from_nanos(threads.filter_map(delay).sum())
 }
 
 /// How long a host has run something else on cores that were given to this machine; hundredths of a second, says Linux.

@@ -9,6 +9,7 @@ use super::row::Measured;
 use crate::bench::{Bench, Setup, rounds};
 use crate::error::PerfError;
 use crate::load::populated;
+use crate::machine::Crowd;
 use crate::sample::plain_loop;
 use crate::station::Station;
 use crate::stats::Spread;
@@ -80,7 +81,7 @@ impl Duel {
 pub fn measure(bench: &Bench, batch: usize) -> Result<Measured, PerfError> {
     let mut duel = Duel::new(bench, batch)?;
     duel.run(bench.effort.events / 4)?;
-    let samples = rounds(&bench.effort, &bench.probe, || {
+    let samples = rounds(&bench.effort, &bench.probe, Crowd::Host, || {
         let Latencies { multi, single } = duel.run(bench.effort.events)?;
         Ok(quantile(multi, 0.99).as_secs_f64() / quantile(single, 0.99).as_secs_f64())
     })?;

@@ -10,6 +10,7 @@ use super::row::Measured;
 use crate::bench::{Bench, Effort, Setup, rounds};
 use crate::error::PerfError;
 use crate::load::{Load, OnWorkload};
+use crate::machine::Crowd;
 use crate::sample::{Sample, group_of};
 use crate::stats::{Spread, median};
 
@@ -54,7 +55,7 @@ impl OnWorkload for Task<'_> {
         let in_sample = (effort.sample.as_nanos() / batch_time.as_nanos().max(1)) as usize;
         let in_sample = in_sample.min(MOST_OPERATIONS / row.batch).max(effort.batches);
         let start = race.start();
-        let samples = rounds(effort, probe, || {
+        let samples = rounds(effort, probe, Crowd::Anybody, || {
             let batches: Vec<_> = source.by_ref().take(in_sample + group).collect();
             race.round(&batches, group)
         })?;

@@ -10,6 +10,7 @@ use atlas_smr_execution::internals::pool::{Pool, PoolConfig};
 use super::row::Measured;
 use crate::bench::{Bench, rounds};
 use crate::error::PerfError;
+use crate::machine::Crowd;
 use crate::stats::{Spread, median};
 
 /// Jobs for each event that a row's effort asks for, if there is no gap between them.
@@ -31,7 +32,7 @@ pub fn measure(bench: &Bench, gap: Duration) -> Result<Measured, PerfError> {
         })
     };
     own(&mut pool);
-    let samples = rounds(&bench.effort, &bench.probe, || {
+    let samples = rounds(&bench.effort, &bench.probe, Crowd::Anybody, || {
         let ours = own(&mut pool);
         let (scope, broadcast) = bench.rayon.install(|| {
             let scope = median_us(jobs, gap, || {

@@ -16,6 +16,7 @@ use crate::baseline;
 use crate::bench::{Effort, Setup, in_good_moment};
 use crate::error::PerfError;
 use crate::load::all_equal;
+use crate::machine::Crowd;
 use crate::probe::Probe;
 use crate::sample::{Sample, plain_loop, sample};
 
@@ -90,7 +91,7 @@ impl<'p, L: Logic> Race<'p, L> {
     ) -> Result<R, PerfError> {
         let (mut patience, mut attempts) = (effort.patience, 0);
         loop {
-            let (result, good) = in_good_moment(probe, &mut patience, || warm_up(self))?;
+            let (result, good) = in_good_moment(probe, Crowd::Anybody, &mut patience, || warm_up(self))?;
             attempts += 1;
             if good || attempts >= effort.warm_ups {
                 return Ok(result);

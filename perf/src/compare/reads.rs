@@ -16,6 +16,7 @@ use super::row::Measured;
 use crate::bench::{Bench, Setup, rounds};
 use crate::error::PerfError;
 use crate::load::Load;
+use crate::machine::Crowd;
 use crate::sample::{Sample, group_of, sample};
 use crate::stats::{Spread, median};
 
@@ -76,7 +77,7 @@ pub fn measure(bench: &mut Bench, batch: usize, against_rayon: bool) -> Result<M
     let group = group_of(time);
     let count = (effort.sample.as_nanos() / time.as_nanos().max(1)) as usize;
     let count = count.min(200_000 / batch).max(effort.batches);
-    let samples = rounds(effort, probe, || {
+    let samples = rounds(effort, probe, Crowd::Anybody, || {
         let batches: Vec<_> = source.by_ref().take(count + group).collect();
         readers.round(&batches, group)
     })?;

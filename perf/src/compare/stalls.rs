@@ -9,6 +9,7 @@ use super::row::Measured;
 use crate::bench::{Bench, Setup, rounds};
 use crate::error::PerfError;
 use crate::load::Load;
+use crate::machine::Crowd;
 use crate::sample::plain_loop;
 use crate::station::Station;
 use crate::stats::Spread;
@@ -44,7 +45,7 @@ pub fn measure(bench: &mut Bench) -> Result<Measured, PerfError> {
         Ok(latencies)
     };
     run(false)?;
-    let samples = rounds(effort, probe, || {
+    let samples = rounds(effort, probe, Crowd::Host, || {
         let without = run(false)?;
         let with = run(true)?;
         // It is kept while batches run, as by whoever sends it to another replica.

@@ -14,6 +14,7 @@ use super::{again, with_the_worst};
 use crate::bench::{Bench, Setup, rounds};
 use crate::error::PerfError;
 use crate::load::{Load, populated};
+use crate::machine::Crowd;
 use crate::sample::Sample;
 use crate::stats::{Spread, median};
 
@@ -148,7 +149,7 @@ fn run(
         (0..WARM_UP).try_for_each(|_| race.round(&batches, 1).map(drop))
     })?;
     let start = race.start();
-    let samples = rounds(&bench.effort, &bench.probe, || race.round(&batches, 1))?;
+    let samples = rounds(&bench.effort, &bench.probe, Crowd::Anybody, || race.round(&batches, 1))?;
     let mut measured = Measured::new(Spread::of(&[]));
     race.describe(&start, &mut measured);
     measured.equal = race.finish().is_some();

@@ -78,8 +78,9 @@ pub struct Class {
     in_use: Way,
     trials: Trials,
     burst: Option<Burst>,
-    /// So many batches to come run sequentially and are not timed.
+    /// So many batches to come, of no more operations than `longest_untimed`, run sequentially and are not timed.
     untimed: u32,
+    longest_untimed: usize,
 }
 
 impl Default for Class {
@@ -97,6 +98,7 @@ impl Default for Class {
             trials: Trials::default(),
             burst: None,
             untimed: 0,
+            longest_untimed: 0,
         }
     }
 }
@@ -126,10 +128,10 @@ impl Class {
         self.burst.map_or(self.in_use, |burst| burst.way)
     }
 
-    /// True if the next batch runs sequentially, and is not timed: it counts as one like the last that was.
+    /// True if a batch of `len` operations runs sequentially, and is not timed: it counts as one like the last that was.
     #[inline]
-    pub fn passes(&mut self) -> bool {
-        let passes = self.untimed > 0;
+    pub fn passes(&mut self, len: usize) -> bool {
+        let passes = self.untimed > 0 && len <= self.longest_untimed;
         self.untimed -= u32::from(passes);
         passes
     }
@@ -196,7 +198,7 @@ impl Class {
         let expected = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * len as f64);
         let pauses = self.in_use == Way::Sequential && self.burst.is_none() && self.trials.is_paused();
         if expected < WORTH_SPREADING_NS || (pauses && expected < SHORT_NS) {
-            self.untimed = UNTIMED;
+            (self.untimed, self.longest_untimed) = (UNTIMED, len);
             self.trials.pass(f64::from(UNTIMED) * expected);
         }
     }

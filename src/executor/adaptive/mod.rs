@@ -124,7 +124,7 @@ impl Governor {
     /// True if a batch of `len` operations is to run sequentially, and nothing else about it matters.
     #[inline]
     pub(crate) fn passes(&mut self, len: usize) -> bool {
-        self.threads < 2 || self.classes[size_class(len)].passes()
+        self.threads < 2 || self.classes[size_class(len)].passes(len)
     }
 
     /// How to run a batch of `len` operations.
@@ -417,6 +417,23 @@ mod tests {
         let mut alone = Governor::new(1, Consent::default());
         alone.record(1000, Way::Sequential, Duration::from_millis(10), Counts::default());
         assert_eq!(alone.plan(1000).way, Way::Sequential);
+    }
+
+    #[test]
+    fn short_batches_do_not_keep_longer_ones_of_their_class_from_being_spread() {
+        let mut governor = Governor::new(2, Consent::default());
+        let mut ahead = 0;
+        // Of 120 ns each: 17 are not worth spreading, 31 are, and gain.
+        for len in [17, 31].into_iter().cycle().take(10_000) {
+            if governor.passes(len) {
+                continue;
+            }
+            let plan = governor.plan(len);
+            let ns = if plan.way == Way::Sequential { 120.0 } else { 60.0 };
+            ahead += usize::from(plan.way != Way::Sequential);
+            governor.record(len, plan.way, Duration::from_nanos((ns * len as f64) as u64), Counts::default());
+        }
+        assert!(ahead > 4000, "{ahead}");
     }
 
     #[test]

@@ -319,7 +319,7 @@ impl Class {
                 self.in_use = way;
                 self.trials.hurry();
             }
-            _ => self.trials.promise(better),
+            _ => self.trials.promise(better.filter(|&way| self.is_worth_a_try(way, common))),
         }
     }
 
@@ -352,7 +352,7 @@ impl Class {
         let cost = self.cost_of(burst.way, common).unwrap_or(f64::INFINITY);
         let in_use = self.cost_in_use(common);
         let mut took_ns = burst.typical_ns(burst.cost());
-        if self.trials.begin() {
+        if self.trials.are_new() {
             // The first time, it is not yet believed that it takes that much longer than in the way in use.
             took_ns = took_ns.min(burst.typical_ns(in_use));
         }

@@ -46,8 +46,8 @@ impl Cost {
     }
 }
 
-/// What is known of batches of all sizes whose operations are measured. A class begins with it, and for a while it outweighs
-/// what few batches of its own say.
+/// What holds for all classes: the application's consent, and what is known of batches of all sizes whose operations are
+/// measured. A class begins with that, and for a while it outweighs what few batches of its own say.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Common {
     /// Which ways may be tried.

@@ -130,7 +130,7 @@ impl Trials {
     }
 
     /// True if no burst has ended yet.
-    pub fn begin(&self) -> bool {
+    pub fn are_new(&self) -> bool {
         self.turns.bursts == 0.0
     }
 

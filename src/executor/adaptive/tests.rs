@@ -1,0 +1,286 @@
+//! The governor, fed with what batches would have taken.
+
+use super::*;
+
+/// What a run tells of its units, if it is measured: that one after the other they take `ns` each.
+fn measured(plan: Plan, len: usize, ns: f64) -> Counts {
+    let worked = if plan.measured > 0 { ns * len as f64 } else { 0.0 };
+    Counts { worked: Duration::from_nanos(worked as u64), ..Counts::default() }
+}
+
+/// Runs batches of `len` through a governor whose two ways take the given times, and returns how much longer all
+/// took than the better way would have.
+fn excess(len: usize, batches: usize, sequential_ns: f64, speculative_ns: f64) -> f64 {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut total = 0.0;
+    for _ in 0..batches {
+        let plan = governor.plan(len);
+        let per_operation = if plan.way == Way::Sequential { sequential_ns } else { speculative_ns };
+        let took = per_operation * len as f64;
+        total += took;
+        if plan.timed {
+            let counts = measured(plan, len, sequential_ns);
+            governor.record(len, plan.way, Duration::from_nanos(took as u64), counts);
+        }
+    }
+    total / (batches as f64 * len as f64 * sequential_ns.min(speculative_ns))
+}
+
+#[test]
+fn it_settles_on_the_better_way_and_probing_costs_little() {
+    for len in [16, 128, 1024, 8192] {
+        for (sequential, speculative) in [(1000.0, 600.0), (1000.0, 1200.0), (300.0, 900.0), (9000.0, 5000.0)]
+        {
+            let batches = (1e9 / (len as f64 * sequential)).max(200.0) as usize;
+            let excess = excess(len, batches, sequential, speculative);
+            assert!(excess < 1.03, "{len} operations of {sequential} / {speculative} ns: {excess}");
+        }
+    }
+}
+
+#[test]
+fn it_recovers_when_the_load_changes() {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut speculated = [0usize; 2];
+    for batch in 0..4000 {
+        let contended = batch < 2000;
+        let plan = governor.plan(128);
+        let speculative_ns = if contended { 1300.0 } else { 600.0 };
+        let ns = if plan.way == Way::Sequential { 1000.0 } else { speculative_ns };
+        speculated[usize::from(!contended)] += usize::from(plan.way != Way::Sequential);
+        governor.record(128, plan.way, Duration::from_nanos((ns * 128.0) as u64), Counts::default());
+    }
+    assert!(speculated[0] < 100 && speculated[1] > 1000, "{speculated:?}");
+}
+
+#[test]
+fn a_way_that_has_become_worse_is_left_soon() {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut ahead = 0;
+    for batch in 0..3000 {
+        let plan = governor.plan(128);
+        let ns = match (plan.way, batch < 2000) {
+            (Way::Sequential, _) => 1000.0,
+            (_, true) => 600.0,
+            (_, false) => 1300.0,
+        };
+        ahead += usize::from(batch >= 2000 && plan.way != Way::Sequential);
+        governor.record(128, plan.way, Duration::from_nanos((ns * 128.0) as u64), Counts::default());
+    }
+    assert!(ahead < 100, "{ahead}");
+}
+
+#[test]
+fn a_clock_that_jumps_does_not_bind_it_for_long() {
+    let mut governor = Governor::new(2, Consent::default());
+    let (mut jumps, mut speculated) = ([true; 2], 0);
+    for batch in 0..20_000 {
+        let plan = governor.plan(128);
+        let ahead = plan.way != Way::Sequential;
+        let ns = match (ahead, batch < 2000) {
+            (false, _) => 1000.0,
+            (true, true) => 1200.0,
+            (true, false) => 600.0,
+        };
+        speculated += usize::from(ahead);
+        let took = Duration::from_nanos((ns * 128.0) as u64);
+        // Once on each way, after the first measurement.
+        let jump = batch > 0 && std::mem::take(&mut jumps[usize::from(ahead)]);
+        let jump = if jump { Duration::from_secs(3600) } else { Duration::ZERO };
+        governor.record(128, plan.way, took + jump, Counts::default());
+    }
+    assert!(jumps == [false; 2] && speculated > 10_000, "{jumps:?} {speculated}");
+}
+
+/// Runs 3000 batches whose ways take the given times, with this share of replays in chunks; returns how often each way was
+/// taken.
+fn ways(consent: Consent, ns: [f64; 4], replays: u64) -> [usize; 4] {
+    let mut governor = Governor::new(2, consent);
+    let mut taken = [0; 4];
+    for _ in 0..3000 {
+        let plan = governor.plan(128);
+        let way = plan.way;
+        taken[way as usize] += 1;
+        let replays = if matches!(way, Way::OneMoment | Way::Forwarding) { replays } else { 0 };
+        let counts = Counts { speculations: 100, replays, ..measured(plan, 128, ns[0]) };
+        governor.record(128, way, Duration::from_nanos((ns[way as usize] * 128.0) as u64), counts);
+    }
+    taken
+}
+
+#[test]
+fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_collides() {
+    let all = Consent { forwarding: true, hints: true };
+    assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0], 30)[3] > 2000);
+    assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0], 30)[2] > 2000);
+    assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0], 30)[2..], [0, 0]);
+    assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0], 1)[2..], [0, 0]);
+    let [sequential, _, forwarding, by_hints] = ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0], 30);
+    assert!(sequential > 2700 && forwarding > 0 && by_hints > 0, "{sequential} {forwarding} {by_hints}");
+}
+
+#[test]
+fn ways_that_take_turns_as_the_best_do_not_have_the_loop_tried_more_often() {
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
+    let mut sequential = 0;
+    for batch in 0..10_000 {
+        let plan = governor.plan(1024);
+        // What ways take differs from batch to batch more than from way to way.
+        let noise = 0.97 + 0.01 * f64::from(batch * 5 % 7);
+        let ns = [1060.0, 620.0, 615.0, 625.0][plan.way as usize] * noise;
+        let replays = 2 + batch as u64 * 3 % 5;
+        let counts = Counts { speculations: 100, replays, ..measured(plan, 1024, 1060.0) };
+        governor.record(1024, plan.way, Duration::from_nanos((ns * 1024.0) as u64), counts);
+        sequential += usize::from(plan.way == Way::Sequential && batch > 1000);
+    }
+    // One burst a second.
+    assert!(sequential < 40, "{sequential}");
+}
+
+#[test]
+fn batches_of_different_work_are_compared_with_themselves() {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut ahead = 0;
+    for batch in 0..500 {
+        // No two batches in a row are alike; ahead of turn each takes three quarters of its time.
+        let ns = 5_000.0 + 7_000.0 * ((batch * 7) % 11) as f64;
+        let plan = governor.plan(128);
+        let share = if plan.way == Way::Sequential { 1.0 } else { 0.75 };
+        ahead += usize::from(plan.way != Way::Sequential);
+        let took = Duration::from_nanos((ns * share * 128.0) as u64);
+        governor.record(128, plan.way, took, measured(plan, 128, ns));
+    }
+    assert!(ahead > 450, "{ahead}");
+}
+
+#[test]
+fn short_operations_are_measured_where_batches_differ() {
+    for (dear, expected) in [(1_100.0, false), (1_800.0, true)] {
+        let mut governor = Governor::new(2, Consent::default());
+        let mut measured_some = false;
+        // Eight cheap batches in a row, then two others; on average they are too short to be measured.
+        for batch in 0..400 {
+            let ns = if batch % 10 < 8 { 700.0 } else { dear };
+            let plan = governor.plan(128);
+            measured_some |= batch > 0 && plan.measured > 0;
+            let took = Duration::from_nanos((ns * 128.0) as u64);
+            governor.record(128, plan.way, took, measured(plan, 128, ns));
+        }
+        assert_eq!(measured_some, expected, "{dear}");
+    }
+}
+
+#[test]
+fn operations_are_measured_the_more_often_the_less_batches_are_alike() {
+    for (apart, every) in [(0.01, 2), (0.2, 1)] {
+        let mut governor = Governor::new(2, Consent::default());
+        for batch in 0..100 {
+            let ns = 4200.0 * if batch % 2 == 0 { 1.0 - apart } else { 1.0 + apart };
+            let took = Duration::from_nanos((ns * 1024.0) as u64);
+            governor.record(1024, Way::Sequential, took, Counts::default());
+        }
+        assert_eq!(governor.plan_by(Way::OneMoment, 1024).measured, every, "{apart}");
+    }
+}
+
+#[test]
+fn what_others_have_shown_counts_less_the_more_is_known() {
+    let mut governor = Governor::new(2, Consent { hints: true, forwarding: false });
+    let mut run = |len: usize, by_hints: f64| {
+        let plan = governor.plan(len);
+        let share = [1.0, 1.2, 1.2, by_hints][plan.way as usize];
+        let replays = if plan.way == Way::ByHints { 0 } else { 30 };
+        let counts = Counts { speculations: 100, replays, ..measured(plan, len, 10_000.0) };
+        let took = Duration::from_nanos((share * 10_000.0 * len as f64) as u64);
+        governor.record(len, plan.way, took, counts);
+        usize::from(plan.way == Way::ByHints)
+    };
+    let mut by_hints = [0; 2];
+    for _ in 0..2000 {
+        by_hints[0] += run(128, 0.55);
+        by_hints[1] += run(5, 1.05);
+    }
+    assert!(by_hints[0] > 1900 && by_hints[1] < 200, "{by_hints:?}");
+}
+
+#[test]
+fn batches_of_a_new_size_begin_as_the_others_run() {
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
+    let mut run = |len: usize, batches: usize| {
+        let ways = (0..batches).map(|_| {
+            let plan = governor.plan(len);
+            let share = [1.0, 0.8, 0.7, 0.6][plan.way as usize];
+            let replays = if plan.way == Way::ByHints { 0 } else { 30 };
+            let counts = Counts { speculations: 100, replays, ..measured(plan, len, 10_000.0) };
+            let took = Duration::from_nanos((share * 10_000.0 * len as f64) as u64);
+            governor.record(len, plan.way, took, counts);
+            plan.way
+        });
+        ways.collect::<Vec<_>>()
+    };
+    assert_eq!(run(128, 300).last(), Some(&Way::ByHints));
+    assert_eq!(run(1000, 10), [&[Way::Sequential][..], &[Way::ByHints; 9]].concat());
+}
+
+#[test]
+fn what_is_done_beside_batches_does_not_hold_it_in_a_bad_way() {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut ahead = 0;
+    for _ in 0..4000 {
+        let plan = governor.plan(128);
+        let took = Duration::from_micros(if plan.way == Way::Sequential { 128 } else { 300 });
+        if plan.way == Way::Sequential {
+            governor.record(128, plan.way, took, Counts::default());
+        } else {
+            // There was something beside each of these.
+            governor.pass_over(128, took);
+            ahead += 1;
+        }
+    }
+    assert!(ahead < 400, "{ahead}");
+}
+
+#[test]
+fn of_ways_that_look_alike_the_one_is_preferred_whose_units_are_not_stale() {
+    let all = Consent { forwarding: true, hints: true };
+    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0], 60)[3] > 2000);
+    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0], 4)[2] > 2000);
+}
+
+#[test]
+fn tiny_batches_and_single_threads_stay_sequential() {
+    let mut governor = Governor::new(2, Consent::default());
+    governor.record(16, Way::Sequential, Duration::from_nanos(800), Counts::default());
+    assert_eq!(governor.plan(16).way, Way::Sequential);
+    assert_eq!(governor.plan(1).way, Way::Sequential);
+    let mut alone = Governor::new(1, Consent::default());
+    alone.record(1000, Way::Sequential, Duration::from_millis(10), Counts::default());
+    assert_eq!(alone.plan(1000).way, Way::Sequential);
+}
+
+#[test]
+fn short_batches_do_not_keep_longer_ones_of_their_class_from_being_spread() {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut ahead = 0;
+    // Of 120 ns each: 17 are not worth spreading, 31 are, and gain.
+    for len in [17, 31].into_iter().cycle().take(10_000) {
+        if governor.passes(len) {
+            continue;
+        }
+        let plan = governor.plan(len);
+        let ns = if plan.way == Way::Sequential { 120.0 } else { 60.0 };
+        ahead += usize::from(plan.way != Way::Sequential);
+        governor.record(len, plan.way, Duration::from_nanos((ns * len as f64) as u64), Counts::default());
+    }
+    assert!(ahead > 4000, "{ahead}");
+}
+
+#[test]
+fn chunks_shrink_with_cost_and_with_replays() {
+    let mut governor = Governor::new(2, Consent::default());
+    governor.record(1024, Way::Sequential, Duration::from_micros(1024), Counts::default());
+    assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 16);
+    let replays = Counts { speculations: 100, replays: 30, ..Counts::default() };
+    governor.record(1024, Way::OneMoment, Duration::from_micros(600), replays);
+    assert_eq!(governor.plan_by(Way::OneMoment, 1024).chunk, 1);
+}

@@ -29,7 +29,7 @@
 //! | a sender that waits behind a panic is never woken | lifecycle.rs::a_sender_that_waits_for_room_is_woken_by_the_failure |
 //! | an application that defines only the batch methods panics | lifecycle.rs::an_application_that_defines_only_the_batch_methods_works |
 //! | a checkpoint stalls execution while it is put together | transfer.rs::execution_goes_on_while_a_checkpoint_is_described |
-//! | a checkpoint copies a large state | checkpoints.rs::only_what_batches_touched_is_copied |
+//! | a checkpoint copies a large state | checkpoints.rs::large_shards_are_not_copied |
 //! | unread checkpoints block the executor | transfer.rs::unread_checkpoints_never_hold_execution_up |
 //! | the analysis of collisions is quadratic | faults.rs::two_hot_accounts_cost_one_replay_an_operation |
 //! | every operation allocates | allocation.rs::nothing_is_allocated_per_operation |

@@ -20,8 +20,8 @@
 use std::io::{ErrorKind, Read, Write};
 
 use super::columns::Columns;
-use super::shard::table_hash;
-use super::{MAX_SHARDS, ShardedState, own, shard_index};
+use super::key::Key;
+use super::{MAX_SHARDS, ShardedState, shard_index};
 use crate::error::StateError;
 use crate::state::{Merge, MergeOperator, MonolithicState};
 
@@ -213,7 +213,7 @@ impl ShardedState {
     fn plan(&self) -> (Header, Vec<u32>, Vec<u32>) {
         let (mut body, mut entries) = (0, 0);
         let mut used = with_operators(&self.columns);
-        for (id, key, value) in self.shards.iter().flat_map(|shard| shard.iter()) {
+        for (id, key, value) in self.shards.iter().flat_map(|shard| shard.iter(&self.hasher)) {
             used[id as usize] = true;
             body += (ENTRY_HEADER + key.len() + value.len()) as u64;
             entries += 1;
@@ -326,7 +326,7 @@ fn read_entries<R: Read>(
         last.2.clear();
         last.2.extend_from_slice(key);
         let index = shard_index(place, shards.len());
-        own(&mut shards[index], copies).insert(hasher, table_hash(hasher, id, key), id, key, value);
+        shards[index].insert(hasher, copies, Key::new(hasher, id, key), value);
     }
     if used.contains(&false) {
         return Err(malformed("a column has neither keys nor an operator of its own"));

@@ -10,11 +10,11 @@
 
 use ahash::RandomState;
 use smallvec::SmallVec;
-use triomphe::Arc;
 
+use super::key::Key;
 use super::near::bring_near;
-use super::shard::{Shard, table_hash};
-use super::{ShardedState, Spot, own, shard_index};
+use super::shard::Shard;
+use super::{ShardedState, shard_index};
 use crate::error::StateError;
 use crate::state::{Change, Crew, for_each_chunk};
 use crate::sync::{AtomicU64, Ordering};
@@ -72,7 +72,7 @@ impl ShardedState {
     fn apply_here(&mut self, changes: &[Change<'_>]) {
         let mut column = None;
         for changes in changes.chunks(GROUP) {
-            let target = |change| Some((change, self.target(change, &mut column)?));
+            let target = |change| self.target(change, &mut column);
             let group: Group<'_> = changes.iter().filter_map(target).collect();
             let mut writer = Writer { shards: &mut self.shards, hasher: &self.hasher, copies: 0 };
             writer.write(&group);
@@ -82,9 +82,10 @@ impl ShardedState {
 
     /// Where a change goes; nowhere if it removes a key of a column that there is not. `last` is as for `column_of`.
     #[inline]
-    fn target<'c>(&mut self, change: &Change<'c>, last: &mut Option<(&'c str, u32)>) -> Option<Spot> {
+    fn target<'c>(&mut self, change: &Change<'c>, last: &mut Option<(&'c str, u32)>) -> Option<Target<'c>> {
         let id = self.column_of(change, last)?;
-        Some(self.spot(id, self.columns.get(id), change.key))
+        let (shard, key) = self.spot(id, self.columns.get(id), change.key);
+        Some(Target { shard, key, value: change.value })
     }
 
     /// The column of a change, which is added if it is new; none if a key is to be removed from a column that there is not.
@@ -133,15 +134,15 @@ impl ShardedState {
         let hasher = &self.hasher;
         let copies = AtomicU64::new(0);
         let piece_len = self.shards.len() / grouping.first.len();
-        for_each_chunk(crew, &mut self.shards, piece_len, |start, shards: &mut [Arc<Shard>]| {
+        for_each_chunk(crew, &mut self.shards, piece_len, |start, shards: &mut [Shard]| {
             let mut writer = Writer { shards, hasher, copies: 0 };
             let mut next = grouping.first[start / piece_len];
             while next != END {
                 let mut group = Group::new();
                 while next != END && group.len() < GROUP {
                     let (change, step) = (&changes[next as usize], grouping.steps[next as usize]);
-                    let hash = table_hash(hasher, step.column, change.key);
-                    group.push((change, Spot { shard: step.shard as usize, column: step.column, hash }));
+                    let key = Key::new(hasher, step.column, change.key);
+                    group.push(Target { shard: step.shard as usize, key, value: change.value });
                     next = step.next;
                 }
                 writer.write(&group);
@@ -155,12 +156,18 @@ impl ShardedState {
     }
 }
 
-/// Changes, and where they go.
-type Group<'c> = SmallVec<[(&'c Change<'c>, Spot); GROUP]>;
+/// A change, and where it goes.
+struct Target<'c> {
+    shard: usize,
+    key: Key<'c>,
+    value: Option<&'c [u8]>,
+}
+
+type Group<'c> = SmallVec<[Target<'c>; GROUP]>;
 
 /// Writes changes into shards.
 struct Writer<'s> {
-    shards: &'s mut [Arc<Shard>],
+    shards: &'s mut [Shard],
     hasher: &'s RandomState,
     /// Shards that were copied for that.
     copies: u64,
@@ -168,19 +175,12 @@ struct Writer<'s> {
 
 impl Writer<'_> {
     fn write(&mut self, group: &Group<'_>) {
-        bring_near(self.shards, group.iter().map(|(_, spot)| (spot.shard, spot.hash)));
-        for &(change, Spot { shard, column, hash }) in group {
+        bring_near(self.shards, group.iter().map(|target| (target.shard, target.key.hash)));
+        for &Target { shard, key, value } in group {
             let shard = &mut self.shards[shard];
-            let found = shard.locate(hash, column, change.key);
-            match (change.value, found) {
-                (Some(value), Some(found)) => {
-                    own(shard, &mut self.copies).overwrite(self.hasher, hash, found, change.key, value);
-                }
-                (Some(value), None) => {
-                    own(shard, &mut self.copies).insert(self.hasher, hash, column, change.key, value);
-                }
-                (None, Some(found)) => own(shard, &mut self.copies).remove(self.hasher, found),
-                (None, None) => (),
+            match value {
+                Some(value) => shard.set(self.hasher, &mut self.copies, key, value),
+                None => shard.remove(self.hasher, &mut self.copies, key),
             }
         }
     }

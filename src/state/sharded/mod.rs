@@ -1,17 +1,17 @@
 //! The built-in state: a hash map in copy-on-write shards.
 //!
 //! ```text
-//! ShardedState ── shards ──► [ Arc │ Arc │ Arc │ Arc │ ... ]     a key's shard: the top bits of its stable hash
-//!                              ▼     ▼     ▼     ▼
-//!                            Shard Shard Shard Shard             a table and one byte buffer each (`shard`)
-//!                              ▲     ▲     ▲     ▲
-//! its snapshot ── shards ──► [ Arc │ Arc │ Arc │ Arc │ ... ]
+//! ShardedState ── shards ──► [ Shard │ Shard │ Shard │ ... ]     a key's shard: the top bits of its stable hash
+//!                                ▼       ▼       ▼
+//!                              Table   Table   Table              slots and one byte buffer each (`table`)
+//!                                ▲       ▲       ▲
+//! its snapshot ── shards ──► [ Shard │ Shard │ Shard │ ... ]
 //! ```
 //!
-//! A snapshot counts one reference per shard and copies nothing. A write after it copies the one shard that it
-//! touches, once, if the snapshot still lives; so a batch after a snapshot pays for at most the shards that it
-//! touches, and shards are kept small (about 32 kB at a million entries of 100 bytes and the default of 4096 shards).
-//! [`ShardedState::shard_copies`] counts these copies.
+//! A snapshot counts one reference per shard and copies nothing. What is written while it lives goes beside the shared
+//! tables; only where that becomes a sixteenth of a table, the table is copied (`shard`). Shards are kept small (about
+//! 32 kB at a million entries of 100 bytes and the default of 4096 shards), so that these copies are, too.
+//! [`ShardedState::shard_copies`] counts them.
 //!
 //! Two hashes, for two reasons. The *stable* hash places a key in a shard. It is the same on every machine, because
 //! shards are the parts of state transfer. Whoever knows it can crowd one shard, which costs balance only. The
@@ -25,10 +25,12 @@
 mod codec;
 mod columns;
 mod commit;
+mod key;
 mod near;
 mod parts;
 mod record;
 mod shard;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -40,8 +42,9 @@ use triomphe::Arc;
 
 use self::columns::{Column, Columns};
 use self::commit::Grouping;
+use self::key::Key;
 use self::near::bring_near;
-use self::shard::{Shard, table_hash};
+use self::shard::Shard;
 use super::{CRUDState, Changes, Crew, MergeOperator, Whereabouts};
 use crate::batch::SeqNo;
 use crate::error::{ConfigError, StateError};
@@ -57,12 +60,12 @@ const MAX_SHARDS: usize = 1 << 16;
 /// The built-in state: a hash map in copy-on-write shards.
 ///
 /// `clone` is a snapshot: O(shards), no data is copied. Each operation takes expected O(1) time plus that of copying
-/// the bytes it is given or returns; writes are amortized, and the first write to a shard that a snapshot shares
-/// copies that shard.
+/// the bytes it is given or returns; writes are amortized. While a snapshot shares a shard, what is written to it is kept
+/// beside it, up to a sixteenth of its size; the write that would exceed that copies the shard.
 ///
 /// Keys and values are at most 4 GiB - 1 bytes long; writing a longer one panics.
 pub struct ShardedState {
-    shards: Vec<Arc<Shard>>,
+    shards: Vec<Shard>,
     columns: Arc<Columns>,
     hasher: RandomState,
     copies: u64,
@@ -80,7 +83,7 @@ pub struct ShardedStateBuilder {
 
 impl ShardedStateBuilder {
     /// The number of shards, which is also the number of parts: 1 to 65536, rounded up to a power of two. Default
-    /// 4096. More shards make the copy after a snapshot shorter and the snapshot itself longer.
+    /// 4096. More shards make a copy of one shorter, and a snapshot longer.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
@@ -141,24 +144,6 @@ fn shard_index(place: u64, shards: usize) -> usize {
     ((place >> 48) as usize * shards) >> 16
 }
 
-/// The shard as this state's own: copied, and counted in `copies`, if a snapshot shares it.
-///
-/// The count is only read, as `triomphe` has no weak references: std's `Arc::make_mut` would write to it each time, and
-/// so take the line with the shard's table away from the threads that read it.
-#[inline]
-fn own<'a>(shard: &'a mut Arc<Shard>, copies: &mut u64) -> &'a mut Shard {
-    *copies += u64::from(!Arc::is_unique(shard));
-    Arc::make_mut(shard)
-}
-
-/// Where a key is looked for.
-#[derive(Clone, Copy)]
-struct Spot {
-    shard: usize,
-    column: u32,
-    hash: u64,
-}
-
 impl ShardedState {
     /// The empty state with the default settings.
     pub fn new() -> Self {
@@ -172,11 +157,11 @@ impl ShardedState {
 
     fn with(shards: usize, columns: Columns) -> Self {
         // Each shard is an allocation of its own: a shared one would be copied, and counted, at its first use.
-        let shards = (0..shards).map(|_| Arc::default()).collect();
+        let shards = (0..shards).map(|_| Shard::default()).collect();
         Self::of(shards, Arc::new(columns))
     }
 
-    fn of(shards: Vec<Arc<Shard>>, columns: Arc<Columns>) -> Self {
+    fn of(shards: Vec<Shard>, columns: Arc<Columns>) -> Self {
         ShardedState {
             shards,
             columns,
@@ -207,7 +192,7 @@ impl ShardedState {
         self.shards.len()
     }
 
-    /// How many shards this value has copied because a snapshot (or the state it was taken from) shared them.
+    /// How many shards this value has copied whole because a snapshot (or the state it was taken from) shared them.
     pub fn shard_copies(&self) -> u64 {
         self.copies
     }
@@ -227,7 +212,7 @@ impl ShardedState {
                 let column = self.columns.get(id);
                 (column.place(key), &*column.name, key, value)
             };
-            let mut entries: Vec<(u64, &str, &[u8], &[u8])> = shard.iter().map(place).collect();
+            let mut entries: Vec<(u64, &str, &[u8], &[u8])> = shard.iter(&self.hasher).map(place).collect();
             entries.sort_unstable();
             entries.into_iter().map(|(_, column, key, value)| (column, key, value))
         })
@@ -255,25 +240,22 @@ impl ShardedState {
         *hasher.update(&block).finalize().as_bytes()
     }
 
+    /// Where a key is looked for: in which shard, and as what.
     #[inline]
-    fn spot(&self, id: u32, column: &Column, key: &[u8]) -> Spot {
-        Spot {
-            shard: shard_index(column.place(key), self.shards.len()),
-            column: id,
-            hash: table_hash(&self.hasher, id, key),
-        }
+    fn spot<'k>(&self, id: u32, column: &Column, key: &'k [u8]) -> (usize, Key<'k>) {
+        (shard_index(column.place(key), self.shards.len()), Key::new(&self.hasher, id, key))
     }
 
     /// The spot of a key, or nothing if its column was never written.
     #[inline]
-    fn find_spot(&self, column: &str, key: &[u8]) -> Option<Spot> {
+    fn find_spot<'k>(&self, column: &str, key: &'k [u8]) -> Option<(usize, Key<'k>)> {
         let (id, column) = self.columns.find(column)?;
         Some(self.spot(id, column, key))
     }
 
     /// The spot of a key that is about to be written.
     #[inline]
-    fn make_spot(&mut self, column: &str, key: &[u8]) -> Spot {
+    fn make_spot<'k>(&mut self, column: &str, key: &'k [u8]) -> (usize, Key<'k>) {
         match self.find_spot(column, key) {
             Some(spot) => spot,
             None => {
@@ -294,49 +276,36 @@ impl CRUDState for ShardedState {
         self.read_with(column, key, |value| value.map(<[u8]>::to_vec))
     }
 
-    /// False costs no copy of a shared shard.
+    /// False changes, and copies, nothing.
     fn create(&mut self, column: &str, key: &[u8], value: &[u8]) -> bool {
-        let Spot { shard, column, hash } = self.make_spot(column, key);
+        let (shard, key) = self.make_spot(column, key);
         let shard = &mut self.shards[shard];
-        if shard.locate(hash, column, key).is_some() {
+        if shard.get(key).is_some() {
             return false;
         }
-        own(shard, &mut self.copies).insert(&self.hasher, hash, column, key, value);
+        shard.insert(&self.hasher, &mut self.copies, key, value);
         true
     }
 
     fn update(&mut self, column: &str, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
-        let Spot { shard, column, hash } = self.make_spot(column, key);
-        let shard = own(&mut self.shards[shard], &mut self.copies);
-        let Some(found) = shard.locate(hash, column, key) else {
-            shard.insert(&self.hasher, hash, column, key, value);
-            return None;
-        };
-        let before = shard.value(found).to_vec();
-        shard.overwrite(&self.hasher, hash, found, key, value);
-        Some(before)
+        let (shard, key) = self.make_spot(column, key);
+        self.shards[shard].replace(&self.hasher, &mut self.copies, key, value)
     }
 
-    /// The removal of an absent key costs no copy of a shared shard.
+    /// The removal of an absent key changes, and copies, nothing.
     fn delete(&mut self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
-        let Spot { shard, column, hash } = self.find_spot(column, key)?;
-        let shard = &mut self.shards[shard];
-        let found = shard.locate(hash, column, key)?;
-        let before = shard.value(found).to_vec();
-        own(shard, &mut self.copies).remove(&self.hasher, found);
-        Some(before)
+        let (shard, key) = self.find_spot(column, key)?;
+        self.shards[shard].take(&self.hasher, &mut self.copies, key)
     }
 
     #[inline]
     fn read_with<R>(&self, column: &str, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> R {
-        f(self
-            .find_spot(column, key)
-            .and_then(|Spot { shard, column, hash }| self.shards[shard].get(hash, column, key)))
+        f(self.find_spot(column, key).and_then(|(shard, key)| self.shards[shard].get(key)))
     }
 
     #[inline]
     fn whereabouts(&self, column: &str, key: &[u8]) -> Option<Whereabouts> {
-        self.find_spot(column, key).map(|Spot { shard, hash, .. }| Whereabouts([shard as u64, hash]))
+        self.find_spot(column, key).map(|(shard, key)| Whereabouts([shard as u64, key.hash]))
     }
 
     /// # Panics
@@ -348,18 +317,15 @@ impl CRUDState for ShardedState {
 
     #[inline]
     fn put(&mut self, column: &str, key: &[u8], value: &[u8]) {
-        let Spot { shard, column, hash } = self.make_spot(column, key);
-        own(&mut self.shards[shard], &mut self.copies).set(&self.hasher, hash, column, key, value);
+        let (shard, key) = self.make_spot(column, key);
+        self.shards[shard].set(&self.hasher, &mut self.copies, key, value);
     }
 
-    /// The removal of an absent key costs no copy of a shared shard.
+    /// The removal of an absent key changes, and copies, nothing.
     #[inline]
     fn remove(&mut self, column: &str, key: &[u8]) {
-        let Some(Spot { shard, column, hash }) = self.find_spot(column, key) else { return };
-        let shard = &mut self.shards[shard];
-        if let Some(found) = shard.locate(hash, column, key) {
-            own(shard, &mut self.copies).remove(&self.hasher, found);
-        }
+        let Some((shard, key)) = self.find_spot(column, key) else { return };
+        self.shards[shard].remove(&self.hasher, &mut self.copies, key);
     }
 
     fn merge_operator(&self, column: &str) -> MergeOperator {
@@ -367,16 +333,9 @@ impl CRUDState for ShardedState {
     }
 
     fn merge(&mut self, column: &str, key: &[u8], operand: &[u8]) {
-        let Spot { shard, column, hash } = self.make_spot(column, key);
-        let operator = self.columns.get(column).operator;
-        let shard = &mut self.shards[shard];
-        let found = shard.locate(hash, column, key);
-        operator.fold(found.map(|found| shard.value(found)), operand, &mut self.merged);
-        let shard = own(shard, &mut self.copies);
-        match found {
-            Some(found) => shard.overwrite(&self.hasher, hash, found, key, &self.merged),
-            None => shard.insert(&self.hasher, hash, column, key, &self.merged),
-        }
+        let (shard, key) = self.make_spot(column, key);
+        let with = (self.columns.get(key.column).operator, operand);
+        self.shards[shard].merge(&self.hasher, &mut self.copies, key, with, &mut self.merged);
     }
 
     /// Applies the changes; many of them shard by shard, on all of the crew's threads.

@@ -5,15 +5,12 @@
 //! far where it shares its core with another thread. So the keys of a group go through the chain together, a link at a time,
 //! and each link is only asked for, not waited for (group prefetching: Chen, Ailamaki, Gibbons, Mowry, ICDE 2004).
 
-use triomphe::Arc;
-
 use super::shard::Shard;
-use crate::raw::prefetch::prefetch;
 
 /// Asks for the memory of keys, of which the index of the shard in `shards` and the hash are known.
 #[inline]
-pub fn bring_near(shards: &[Arc<Shard>], keys: impl Iterator<Item = (usize, u64)> + Clone) {
-    keys.clone().for_each(|(shard, _)| prefetch(&*shards[shard]));
-    keys.clone().for_each(|(shard, hash)| shards[shard].prefetch_slot(hash));
-    keys.for_each(|(shard, hash)| shards[shard].prefetch_record(hash));
+pub fn bring_near(shards: &[Shard], keys: impl Iterator<Item = (usize, u64)> + Clone) {
+    keys.clone().for_each(|(shard, _)| shards[shard].prefetch_tables());
+    keys.clone().for_each(|(shard, hash)| shards[shard].prefetch_slots(hash));
+    keys.for_each(|(shard, hash)| shards[shard].prefetch_records(hash));
 }

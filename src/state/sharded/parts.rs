@@ -21,7 +21,9 @@ use triomphe::Arc;
 use ahash::RandomState;
 
 use super::columns::Columns;
-use super::shard::{Digest, Shard, table_hash};
+use super::key::Key;
+use super::shard::{Digest, Shard};
+use super::table::Table;
 use super::{MAX_SHARDS, ShardedState, shard_index};
 use crate::error::StateError;
 use crate::state::DivisibleState;
@@ -193,9 +195,9 @@ fn empty_digest() -> Digest {
 }
 
 /// Sets `bytes` to the canonical bytes of a shard.
-fn encode(shard: &Shard, columns: &Columns, bytes: &mut Vec<u8>) {
+fn encode(shard: &Shard, hasher: &RandomState, columns: &Columns, bytes: &mut Vec<u8>) {
     let named = |(id, key, value)| (&*columns.get(id).name, key, value);
-    let mut entries: Vec<(&str, &[u8], &[u8])> = shard.iter().map(named).collect();
+    let mut entries: Vec<(&str, &[u8], &[u8])> = shard.iter(hasher).map(named).collect();
     entries.sort_unstable();
     bytes.clear();
     for group in entries.chunk_by(|a, b| a.0 == b.0) {
@@ -242,8 +244,8 @@ fn decode(
     shards: usize,
     columns: &mut Arc<Columns>,
     hasher: &RandomState,
-) -> Result<Shard, StateError> {
-    let mut shard = Shard::default();
+) -> Result<Table, StateError> {
+    let mut table = Table::default();
     let mut rest = Rest { id: part.id, bytes: &part.bytes };
     let mut last_name = None;
     while !rest.bytes.is_empty() {
@@ -272,17 +274,17 @@ fn decode(
             if shard_index(column.place(key), shards) != part.id.0 as usize {
                 return Err(rest.malformed("has a key of another shard"));
             }
-            shard.insert(hasher, table_hash(hasher, id, key), id, key, value);
+            table.insert(hasher, Key::new(hasher, id, key), value);
         }
     }
-    Ok(shard)
+    Ok(table)
 }
 
 impl ShardedState {
     /// The digest of one shard; `scratch` saves allocations between shards.
     fn shard_digest(&self, shard: &Shard, scratch: &mut Vec<u8>) -> Digest {
         shard.digest(|shard| {
-            encode(shard, &self.columns, scratch);
+            encode(shard, &self.hasher, &self.columns, scratch);
             *blake3::hash(scratch).as_bytes()
         })
     }
@@ -326,7 +328,7 @@ impl DivisibleState for ShardedState {
         let shard =
             self.shards.get(id.0 as usize).ok_or_else(|| StateError::UnknownPart { part: id.to_string() })?;
         let mut bytes = Vec::new();
-        encode(shard, &self.columns, &mut bytes);
+        encode(shard, &self.hasher, &self.columns, &mut bytes);
         let digest = shard.digest(|_| *blake3::hash(&bytes).as_bytes());
         Ok(StatePart { id, digest, bytes })
     }
@@ -353,13 +355,12 @@ impl DivisibleState for ShardedState {
     fn install(&mut self, descriptor: &StateDescriptor, parts: Vec<StatePart>) -> Result<(), StateError> {
         let count = descriptor.len();
         let mut columns = self.columns.clone();
-        let mut shards: Vec<Option<Arc<Shard>>> = vec![None; count];
+        let mut shards: Vec<Option<Shard>> = vec![None; count];
         for part in &parts {
             // Again, although it was checked: the digest is kept in the shard, and must never be wrong there.
             let id = Self::check_part(descriptor, part)?;
-            let shard = decode(part, count, &mut columns, &self.hasher)?;
-            shard.digest(|_| part.digest);
-            shards[id.0 as usize] = Some(Arc::new(shard));
+            let table = decode(part, count, &mut columns, &self.hasher)?;
+            shards[id.0 as usize] = Some(Shard::with_digest(table, part.digest));
         }
         let empty = empty_digest();
         let mut scratch = Vec::new();
@@ -370,7 +371,7 @@ impl DivisibleState for ShardedState {
             if slot.is_some() {
                 continue;
             } else if digest == empty {
-                *slot = Some(Arc::default());
+                *slot = Some(Shard::default());
             } else if let Some(own) = own.filter(|own| self.shard_digest(own, &mut scratch) == digest) {
                 *slot = Some(own.clone());
             } else {

@@ -1,4 +1,4 @@
-//! A record in a shard's buffer: one key and its value.
+//! A record in a table's buffer: one key and its value.
 //!
 //! ```text
 //! [ column | key length | value length | value room ][ key ][ value ][ room ]
@@ -46,6 +46,12 @@ impl Header {
     pub fn record(self) -> usize {
         (HEADER + self.key + self.room).next_multiple_of(GRAIN)
     }
+}
+
+/// Bytes of the record of a new key.
+#[inline]
+pub fn record_size(key: &[u8], value: &[u8]) -> usize {
+    (HEADER + key.len() + value.len()).next_multiple_of(GRAIN)
 }
 
 /// A length as the record holds it.

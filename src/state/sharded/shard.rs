@@ -1,383 +1,370 @@
-//! One shard: a hash table of 8-byte slots over one byte buffer.
+//! One shard: a table that snapshots share, and beside it what was written since they were taken.
 //!
 //! ```text
-//! slots   [ tag:24 | record:40 ] ...    open addressing, linear probing, 0 = free, at most 3/4 full
-//!                        |
-//! data    ... [ record ] [ record ] ...                             8-byte aligned (record.rs)
+//! Shard ─┬─ base ────► table              all of the shard; or, if there is a `recent`, what a snapshot has of it
+//!        └─ recent ──► written, removed   what changed since; only while a snapshot shares the base, or did
 //! ```
 //!
-//! A read is one look at the slots and one at the record: the tag is the top 24 bits of the hash, so nearly every
-//! other key is ruled out without touching its record. Copying a shard is two copies of plain memory, which is what
-//! makes copy-on-write after a snapshot cheap; it is also why there is no allocation per key.
+//! A batch writes to nearly as many shards as it has operations. If the first write after a snapshot copied its shard, a batch
+//! of 128 puts would copy 4 MB (at a million entries of 100 bytes), into memory that the process may have to ask the system for.
+//! So what is written goes beside the shared table, where searches look first:
 //!
-//! Values that fit their room are overwritten in place. Those that do not are appended, and the old record becomes
-//! dead; when more than half of the buffer is dead, the living records are moved together inside the same buffer. A
-//! workload whose values keep their sizes, even one that deletes and inserts, thus stops allocating after a while.
+//! - When that has grown to a sixteenth of the table, the table is copied after all, and takes it in. Shards
+//!   get there one by one, so a batch meets few of these copies.
+//! - A snapshot shares the recent part, too. The next write copies it, which is at most a sixteenth of the table.
+//! - When no snapshot shares the table any more, the next write to the shard moves the recent part into it.
 //!
-//! A slot's position follows from the top bits of the hash. As long as a shard has at most 2^24 slots these are in
-//! the tag, so that growing and deleting need not look at any record; a larger one hashes its keys again.
+//! Where nobody takes snapshots there is nothing beside the table, and a search or a write is that of the table.
 
-use std::hash::{BuildHasher, Hasher};
 use std::sync::OnceLock;
 
 use ahash::RandomState;
+use smallvec::SmallVec;
+use triomphe::Arc;
 
-use super::record::{DEAD, GRAIN, HEADER, Header, length};
+use super::key::Key;
+use super::record::record_size;
+use super::table::Table;
 use crate::raw::prefetch::prefetch;
+use crate::state::MergeOperator;
 
 /// A blake3 digest.
 pub type Digest = [u8; 32];
 
-/// Bits of a slot that hold the record's position, in grains, plus one.
-const POSITION_BITS: u32 = 40;
-const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
-/// The largest table whose slots can be placed by their tags alone. Small in tests, so that they see both ways.
-const TAGS_SUFFICE: usize = if cfg!(test) { 1 << 10 } else { 1 << (64 - POSITION_BITS) };
-/// Bytes of a cache line, on most machines.
-const CACHE_LINE: usize = 64;
-/// So many cache lines of a record are asked for; the rest of a long one is fetched by the processor in order.
-const PREFETCHED: usize = 2;
-/// Slots of the smallest table.
-const MIN_SLOTS: usize = 8;
-/// A value that shrinks to less than a quarter of its room gives the room back if that is at least this much. Below,
-/// values that change between two sizes should stay in place.
-const CUT: usize = 4096;
+/// The recent part is at most the table's size divided by this.
+const SMALLER: usize = 16;
+/// It begins with room for at most so many bytes and keys: enough for shards of the usual size not to grow it.
+const ROOM: (usize, usize) = (4096, 48);
+/// Entries that are brought near together.
+const GROUP: usize = 16;
 
-/// The hash of a key in a shard's table. `hasher` is seeded per process: no client can aim at one slot.
-#[inline]
-pub fn table_hash(hasher: &RandomState, column: u32, key: &[u8]) -> u64 {
-    let mut state = hasher.build_hasher();
-    state.write(key);
-    state.finish() ^ u64::from(column).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// See the module's documentation. Its clone is a snapshot of it.
+#[derive(Clone, Debug, Default)]
+pub struct Shard {
+    base: Arc<Base>,
+    recent: Option<Arc<Recent>>,
 }
 
-/// See the module's documentation.
 // The order of the fields keeps what a read needs in one cache line.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub struct Shard {
-    slots: Vec<u64>,
-    data: Vec<u8>,
-    /// Keys present.
-    len: usize,
-    /// Bytes of `data` in dead records.
-    dead: usize,
-    /// The digest of the canonical bytes, if it is known. It travels with the `Arc` into snapshots.
+struct Base {
+    table: Table,
+    /// The digest of the table's canonical bytes, if it is known.
     digest: OnceLock<Digest>,
 }
 
-impl Clone for Shard {
-    /// A copy to be written to: with some room to append, and without the digest that is about to be outdated.
-    fn clone(&self) -> Self {
-        let mut data = Vec::with_capacity(self.data.len() + self.data.len().min(1 << 16) / 16 + 64);
-        data.extend_from_slice(&self.data);
-        Shard { slots: self.slots.clone(), data, len: self.len, dead: self.dead, digest: OnceLock::new() }
+impl Base {
+    /// The table, to be changed.
+    #[inline]
+    fn write(&mut self) -> &mut Table {
+        self.digest.take();
+        &mut self.table
     }
 }
 
-/// Where a key was found. Good until the shard changes; a copy of the shard keeps it good.
-#[derive(Clone, Copy, Debug)]
-pub struct Found {
-    slot: usize,
-    at: usize,
+/// How a shard differs from its base.
+#[derive(Clone, Debug)]
+struct Recent {
+    /// Entries that are not in the base, or have another value there.
+    written: Table,
+    /// Keys of the base that the shard no longer has; without values.
+    removed: Table,
+    /// Keys of the shard.
+    len: usize,
+    /// The digest of the shard's canonical bytes, if it is known.
+    digest: OnceLock<Digest>,
 }
 
-/// Where the record of a taken slot starts.
-#[inline]
-fn position(word: u64) -> usize {
-    ((word & POSITION_MASK) as usize - 1) * GRAIN
+impl Recent {
+    /// No difference.
+    fn beside(base: &Table) -> Self {
+        Recent {
+            written: Table::with_capacity(
+                (base.size() / SMALLER).min(ROOM.0),
+                (base.len() / SMALLER + 1).min(ROOM.1),
+            ),
+            removed: Table::default(),
+            len: base.len(),
+            digest: OnceLock::new(),
+        }
+    }
+
+    /// Bytes of its records once that of `key` has so many.
+    fn size_with(&self, key: Key<'_>, record: usize) -> usize {
+        self.written.size() + self.removed.size() - self.written.size_of(key) + record
+    }
+
+    /// True if the base does not tell what the shard has for this key.
+    fn knows(&self, key: Key<'_>) -> bool {
+        self.written.locate(key).is_some() || self.removed.locate(key).is_some()
+    }
+
+    fn get<'s>(&'s self, base: &'s Table, key: Key<'_>) -> Option<&'s [u8]> {
+        match self.written.get(key) {
+            None if self.removed.locate(key).is_none() => base.get(key),
+            value => value,
+        }
+    }
+
+    fn set(&mut self, hasher: &RandomState, base: &Table, key: Key<'_>, value: &[u8]) {
+        self.digest.take();
+        if let Some(found) = self.written.locate(key) {
+            return self.written.overwrite(hasher, found, key, value);
+        }
+        let removed = self.removed.locate(key);
+        if let Some(found) = removed {
+            self.removed.remove(hasher, found);
+        }
+        self.len += usize::from(removed.is_some() || base.locate(key).is_none());
+        self.written.insert(hasher, key, value);
+    }
+
+    /// Removes a key that the shard has.
+    fn remove(&mut self, hasher: &RandomState, base: &Table, key: Key<'_>) {
+        self.digest.take();
+        self.len -= 1;
+        if let Some(found) = self.written.locate(key) {
+            self.written.remove(hasher, found);
+        }
+        if base.locate(key).is_some() {
+            self.removed.insert(hasher, key, &[]);
+        }
+    }
+
+    /// Changes the base to what the shard is.
+    fn move_into(&self, hasher: &RandomState, base: &mut Table) {
+        for (column, key, _) in self.removed.iter() {
+            if let Some(found) = base.locate(Key::new(hasher, column, key)) {
+                base.remove(hasher, found);
+            }
+        }
+        let mut written =
+            self.written.iter().map(|(column, key, value)| (Key::new(hasher, column, key), value));
+        loop {
+            let group: SmallVec<[_; GROUP]> = written.by_ref().take(GROUP).collect();
+            if group.is_empty() {
+                return;
+            }
+            group.iter().for_each(|(key, _)| base.prefetch_slot(key.hash));
+            group.iter().for_each(|(key, _)| base.prefetch_record(key.hash));
+            group.iter().for_each(|(key, value)| base.set(hasher, *key, value));
+        }
+    }
 }
 
+/// What a write changes.
+enum Target<'s> {
+    Base(&'s mut Base),
+    /// The recent part, beside the base.
+    Recent(&'s Table, &'s mut Recent),
+}
+
+/// Methods that write take the process's hasher, and count the tables that they copy in `copies`.
 impl Shard {
+    /// A shard that is this table, of this digest.
+    pub fn with_digest(table: Table, digest: Digest) -> Self {
+        Shard { base: Arc::new(Base { table, digest: OnceLock::from(digest) }), recent: None }
+    }
+
     /// Keys present.
     pub fn len(&self) -> usize {
-        self.len
+        self.recent.as_ref().map_or(self.base.table.len(), |recent| recent.len)
     }
 
-    /// The digest, from `compute` if it is not known.
+    /// The digest of the canonical bytes, from `compute` if it is not known. Snapshots share it.
     pub fn digest(&self, compute: impl FnOnce(&Shard) -> Digest) -> Digest {
-        *self.digest.get_or_init(|| compute(self))
+        let known = self.recent.as_ref().map_or(&self.base.digest, |recent| &recent.digest);
+        *known.get_or_init(|| compute(self))
     }
 
-    /// The key's place, if it is present. Expected O(1).
+    /// The value of a key. Expected O(1).
     #[inline]
-    pub fn locate(&self, hash: u64, column: u32, key: &[u8]) -> Option<Found> {
-        if self.slots.is_empty() {
-            return None;
+    pub fn get(&self, key: Key<'_>) -> Option<&[u8]> {
+        match &self.recent {
+            None => self.base.table.get(key),
+            Some(recent) => recent.get(&self.base.table, key),
         }
-        let mask = self.slots.len() - 1;
-        let mut slot = self.home(hash);
-        loop {
-            let word = self.slots[slot & mask];
-            if word == 0 {
-                return None;
+    }
+
+    /// All entries `(column, key, value)`, in an order that depends on the history.
+    pub fn iter(&self, hasher: &RandomState) -> impl Iterator<Item = (u32, &[u8], &[u8])> {
+        let recent = self.recent.as_deref();
+        let stays = move |&(column, key, _): &(u32, &[u8], &[u8])| {
+            recent.is_none_or(|recent| !recent.knows(Key::new(hasher, column, key)))
+        };
+        self.base
+            .table
+            .iter()
+            .filter(stays)
+            .chain(recent.into_iter().flat_map(|recent| recent.written.iter()))
+    }
+
+    /// The base, if it is the whole shard and nobody shares it.
+    ///
+    /// The count is only read, as `triomphe` has no weak references: std's `Arc::get_mut` would write to it each time, and
+    /// so take the line with the table away from the threads that read it.
+    #[inline]
+    fn own(&mut self) -> Option<&mut Base> {
+        match self.recent {
+            None => Arc::get_mut(&mut self.base),
+            Some(_) => None,
+        }
+    }
+
+    /// Makes a shard that is not its own ready for a write that makes a record of `record` bytes.
+    #[cold]
+    fn prepare(&mut self, hasher: &RandomState, copies: &mut u64, key: Key<'_>, record: usize) -> Target<'_> {
+        if !Arc::is_unique(&self.base) {
+            let size = self.recent.as_ref().map_or(record, |recent| recent.size_with(key, record));
+            if size <= self.base.table.size() / SMALLER {
+                let base = &self.base.table;
+                let recent = self.recent.get_or_insert_with(|| Arc::new(Recent::beside(base)));
+                return Target::Recent(base, Arc::make_mut(recent));
             }
-            if (word ^ hash) >> POSITION_BITS == 0 {
-                let at = position(word);
-                let header = Header::read(&self.data, at);
-                if header.column == column && &self.data[at + HEADER..at + HEADER + header.key] == key {
-                    return Some(Found { slot: slot & mask, at });
-                }
-            }
-            slot += 1;
+            self.base = Arc::new(Base { table: self.base.table.clone(), digest: OnceLock::new() });
+            *copies += 1;
         }
-    }
-
-    #[inline]
-    fn header(&self, found: Found) -> Header {
-        Header::read(&self.data, found.at)
-    }
-
-    /// The value at `found`.
-    #[inline]
-    pub fn value(&self, found: Found) -> &[u8] {
-        let Header { key, value, .. } = self.header(found);
-        let start = found.at + HEADER + key;
-        &self.data[start..start + value]
-    }
-
-    /// The value of a key.
-    #[inline]
-    pub fn get(&self, hash: u64, column: u32, key: &[u8]) -> Option<&[u8]> {
-        self.locate(hash, column, key).map(|found| self.value(found))
-    }
-
-    /// Asks for the slot where the search for a key begins.
-    #[inline]
-    pub fn prefetch_slot(&self, hash: u64) {
-        if !self.slots.is_empty() {
-            prefetch(&self.slots[self.home(hash)]);
+        let base = Arc::get_mut(&mut self.base).expect("nobody shares it");
+        if let Some(recent) = self.recent.take() {
+            recent.move_into(hasher, base.write());
         }
+        Target::Base(base)
     }
 
-    /// Asks for the record of a key, if it is present; seldom, for that of another.
-    #[inline]
-    pub fn prefetch_record(&self, hash: u64) {
-        if self.slots.is_empty() {
-            return;
-        }
-        let mask = self.slots.len() - 1;
-        let mut slot = self.home(hash);
-        loop {
-            match self.slots[slot & mask] {
-                0 => return,
-                word if (word ^ hash) >> POSITION_BITS == 0 => {
-                    let record = &self.data[position(word)..];
-                    return record.iter().step_by(CACHE_LINE).take(PREFETCHED).for_each(prefetch);
-                }
-                _ => slot += 1,
-            }
+    /// `set` for a shard that is not its own.
+    fn set_beside(&mut self, hasher: &RandomState, copies: &mut u64, key: Key<'_>, value: &[u8]) {
+        match self.prepare(hasher, copies, key, record_size(key.bytes, value)) {
+            Target::Base(base) => base.write().set(hasher, key, value),
+            Target::Recent(base, recent) => recent.set(hasher, base, key, value),
         }
     }
 
     /// Sets a key. Expected O(1), amortized.
     #[inline]
-    pub fn set(&mut self, hasher: &RandomState, hash: u64, column: u32, key: &[u8], value: &[u8]) {
-        match self.locate(hash, column, key) {
-            Some(found) => self.overwrite(hasher, hash, found, key, value),
-            None => self.insert(hasher, hash, column, key, value),
+    pub fn set(&mut self, hasher: &RandomState, copies: &mut u64, key: Key<'_>, value: &[u8]) {
+        match self.own() {
+            Some(base) => base.write().set(hasher, key, value),
+            None => self.set_beside(hasher, copies, key, value),
         }
-    }
-
-    /// Sets the key that was found at `found`, in place if the value fits.
-    #[inline]
-    pub fn overwrite(&mut self, hasher: &RandomState, hash: u64, found: Found, key: &[u8], value: &[u8]) {
-        let Header { column, key: key_len, value: old_len, room } = self.header(found);
-        if value.len() > room {
-            self.unlink(hasher, found);
-            return self.insert(hasher, hash, column, key, value);
-        }
-        self.digest.take();
-        let start = found.at + HEADER + key_len;
-        self.data[start..start + value.len()].copy_from_slice(value);
-        if value.len() != old_len {
-            self.resize(hasher, found, value.len());
-        }
-    }
-
-    /// Notes a new length of a value that was overwritten in place.
-    #[cold]
-    fn resize(&mut self, hasher: &RandomState, found: Found, value: usize) {
-        let old = self.header(found);
-        let mut new = Header { value, ..old };
-        if value < old.room / 4 && old.room - value >= CUT {
-            // The tail becomes a dead record of its own, so that walks over the buffer stay simple.
-            new.room = (HEADER + old.key + value).next_multiple_of(GRAIN) - HEADER - old.key;
-            let tail = old.record() - new.record();
-            Header { column: DEAD, key: 0, value: 0, room: tail - HEADER }
-                .write(&mut self.data, found.at + new.record());
-            self.dead += tail;
-        }
-        new.write(&mut self.data, found.at);
-        self.compact_if_worthwhile(hasher);
     }
 
     /// Adds a key that is known to be absent.
-    pub fn insert(&mut self, hasher: &RandomState, hash: u64, column: u32, key: &[u8], value: &[u8]) {
-        self.digest.take();
-        length(key.len());
-        length(value.len());
-        let record = (HEADER + key.len() + value.len()).next_multiple_of(GRAIN);
-        let room = (record - HEADER - key.len()).min(u32::MAX as usize);
-        self.make_room(hasher, record);
-        let at = self.data.len();
-        self.data.resize(at + HEADER, 0);
-        Header { column, key: key.len(), value: value.len(), room }.write(&mut self.data, at);
-        self.data.extend_from_slice(key);
-        self.data.extend_from_slice(value);
-        self.data.resize(at + record, 0);
-        self.len += 1;
-        self.link(hash, at);
-    }
-
-    /// Removes the key that was found at `found`.
-    pub fn remove(&mut self, hasher: &RandomState, found: Found) {
-        self.unlink(hasher, found);
-        if self.len == 0 {
-            self.data.clear();
-            self.dead = 0;
+    pub fn insert(&mut self, hasher: &RandomState, copies: &mut u64, key: Key<'_>, value: &[u8]) {
+        match self.own() {
+            Some(base) => base.write().insert(hasher, key, value),
+            None => self.set_beside(hasher, copies, key, value),
         }
-        self.compact_if_worthwhile(hasher);
     }
 
-    /// All entries `(column, key, value)`, in the order of the buffer, which depends on the history.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8], &[u8])> {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            while at < self.data.len() {
-                let header = Header::read(&self.data, at);
-                let start = at + HEADER;
-                at += header.record();
-                if header.column != DEAD {
-                    let (key, value) =
-                        self.data[start..start + header.key + header.value].split_at(header.key);
-                    return Some((header.column, key, value));
+    /// Sets a key; what it was before.
+    pub fn replace(
+        &mut self,
+        hasher: &RandomState,
+        copies: &mut u64,
+        key: Key<'_>,
+        value: &[u8],
+    ) -> Option<Vec<u8>> {
+        let Some(base) = self.own() else {
+            let before = self.get(key).map(<[u8]>::to_vec);
+            self.set_beside(hasher, copies, key, value);
+            return before;
+        };
+        let table = base.write();
+        let Some(found) = table.locate(key) else {
+            table.insert(hasher, key, value);
+            return None;
+        };
+        let before = table.value(found).to_vec();
+        table.overwrite(hasher, found, key, value);
+        Some(before)
+    }
+
+    /// Folds `operand` into a key's value; `folded` is a buffer for reuse.
+    pub fn merge(
+        &mut self,
+        hasher: &RandomState,
+        copies: &mut u64,
+        key: Key<'_>,
+        (operator, operand): (MergeOperator, &[u8]),
+        folded: &mut Vec<u8>,
+    ) {
+        let Some(base) = self.own() else {
+            operator.fold(self.get(key), operand, folded);
+            return self.set_beside(hasher, copies, key, folded);
+        };
+        let found = base.table.locate(key);
+        operator.fold(found.map(|found| base.table.value(found)), operand, folded);
+        match found {
+            Some(found) => base.write().overwrite(hasher, found, key, folded),
+            None => base.write().insert(hasher, key, folded),
+        }
+    }
+
+    /// Removes a key if it is there. That of an absent key changes, and copies, nothing.
+    #[inline]
+    pub fn remove(&mut self, hasher: &RandomState, copies: &mut u64, key: Key<'_>) {
+        match self.own() {
+            Some(base) => {
+                if let Some(found) = base.table.locate(key) {
+                    base.write().remove(hasher, found);
                 }
             }
-            None
-        })
+            None => self.remove_beside(hasher, copies, key),
+        }
     }
 
-    /// Makes sure that `record` more bytes and one more key fit.
-    fn make_room(&mut self, hasher: &RandomState, record: usize) {
-        if self.data.capacity() - self.data.len() < record {
-            // A quarter is enough to pay for moving the rest, and saves the growth.
-            if self.dead > 0 && self.dead >= self.data.len() / 4 {
-                self.compact(hasher);
+    /// Removes a key; what it was before.
+    pub fn take(&mut self, hasher: &RandomState, copies: &mut u64, key: Key<'_>) -> Option<Vec<u8>> {
+        let Some(base) = self.own() else {
+            let before = self.get(key)?.to_vec();
+            self.remove_beside(hasher, copies, key);
+            return Some(before);
+        };
+        let found = base.table.locate(key)?;
+        let before = base.table.value(found).to_vec();
+        base.write().remove(hasher, found);
+        Some(before)
+    }
+
+    /// `remove` for a shard that is not its own.
+    fn remove_beside(&mut self, hasher: &RandomState, copies: &mut u64, key: Key<'_>) {
+        if self.get(key).is_none() {
+            return;
+        }
+        match self.prepare(hasher, copies, key, record_size(key.bytes, &[])) {
+            Target::Base(base) => {
+                let found = base.table.locate(key).expect("it is there");
+                base.write().remove(hasher, found);
             }
-            if self.data.capacity() - self.data.len() < record {
-                self.data.reserve_exact(record.max(self.data.len() / 2));
-            }
-            // Positions have 40 bits of 8 bytes each.
-            assert!(self.data.capacity() < 1 << (POSITION_BITS + 2), "a shard holds at most 4 TiB");
-        }
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
-            self.grow(hasher);
+            Target::Recent(base, recent) => recent.remove(hasher, base, key),
         }
     }
 
-    /// Doubles the slots.
-    #[cold]
-    fn grow(&mut self, hasher: &RandomState) {
-        let old = std::mem::take(&mut self.slots);
-        self.slots = vec![0; (old.len() * 2).max(MIN_SLOTS)];
-        for word in old.into_iter().filter(|&word| word != 0) {
-            let hash = self.hash_of(hasher, word);
-            self.link(hash, position(word));
-        }
-    }
-
-    /// The hash of the key that a slot holds; the tag alone if that is enough to place it.
-    fn hash_of(&self, hasher: &RandomState, word: u64) -> u64 {
-        if self.slots.len() <= TAGS_SUFFICE {
-            return word & !POSITION_MASK;
-        }
-        let at = position(word);
-        let header = Header::read(&self.data, at);
-        table_hash(hasher, header.column, &self.data[at + HEADER..at + HEADER + header.key])
-    }
-
-    /// The slot where the search for a hash starts.
+    /// Asks for the tables.
     #[inline]
-    fn home(&self, hash: u64) -> usize {
-        // At least `MIN_SLOTS`, so the shift is below 64.
-        (hash >> (64 - self.slots.len().trailing_zeros())) as usize
-    }
-
-    /// Enters a record into the slots.
-    fn link(&mut self, hash: u64, at: usize) {
-        let mask = self.slots.len() - 1;
-        let mut slot = self.home(hash);
-        while self.slots[slot] != 0 {
-            slot = (slot + 1) & mask;
+    pub fn prefetch_tables(&self) {
+        prefetch(&*self.base);
+        if let Some(recent) = &self.recent {
+            prefetch(&**recent);
         }
-        self.slots[slot] = (hash & !POSITION_MASK) | ((at / GRAIN) as u64 + 1);
     }
 
-    /// Takes a record out of the slots and marks it dead.
-    fn unlink(&mut self, hasher: &RandomState, found: Found) {
-        self.digest.take();
-        let record = self.header(found).record();
-        self.data[found.at..found.at + 4].copy_from_slice(&DEAD.to_le_bytes());
-        self.dead += record;
-        self.len -= 1;
-        self.close_gap(hasher, found.slot);
-    }
-
-    /// Empties a slot and moves later ones of its run up, so that searches need no tombstones.
-    fn close_gap(&mut self, hasher: &RandomState, mut gap: usize) {
-        let mask = self.slots.len() - 1;
-        let mut slot = gap;
-        loop {
-            slot = (slot + 1) & mask;
-            let word = self.slots[slot];
-            if word == 0 {
-                break;
-            }
-            let home = self.home_of(hasher, word);
-            // It may move to the gap unless its home lies between the two.
-            if slot.wrapping_sub(home) & mask >= slot.wrapping_sub(gap) & mask {
-                self.slots[gap] = word;
-                gap = slot;
-            }
-        }
-        self.slots[gap] = 0;
-    }
-
-    /// Where the search for the key in a taken slot starts.
+    /// Asks for the slots where the search for a key begins.
     #[inline]
-    fn home_of(&self, hasher: &RandomState, word: u64) -> usize {
-        self.home(self.hash_of(hasher, word))
-    }
-
-    fn compact_if_worthwhile(&mut self, hasher: &RandomState) {
-        if self.dead * 2 > self.data.len() {
-            self.compact(hasher);
+    pub fn prefetch_slots(&self, hash: u64) {
+        self.base.table.prefetch_slot(hash);
+        if let Some(recent) = &self.recent {
+            recent.written.prefetch_slot(hash);
         }
     }
 
-    /// Moves the living records together, in the same buffer, and enters them into the slots again.
-    #[cold]
-    fn compact(&mut self, hasher: &RandomState) {
-        self.slots.fill(0);
-        let (mut from, mut to) = (0, 0);
-        while from < self.data.len() {
-            let header = Header::read(&self.data, from);
-            let record = header.record();
-            if header.column != DEAD {
-                self.data.copy_within(from..from + record, to);
-                let key = &self.data[to + HEADER..to + HEADER + header.key];
-                self.link(table_hash(hasher, header.column, key), to);
-                to += record;
-            }
-            from += record;
-        }
-        self.data.truncate(to);
-        self.dead = 0;
-        // One huge value that has gone should not hold its memory for ever; a table that empties and fills up in
-        // turn should not allocate. The factor decides between them.
-        if self.data.capacity() > 16 * self.data.len() + (1 << 16) {
-            self.data.shrink_to(2 * self.data.len());
+    /// Asks for the records of a key, where it is present; seldom, for that of another.
+    #[inline]
+    pub fn prefetch_records(&self, hash: u64) {
+        self.base.table.prefetch_record(hash);
+        if let Some(recent) = &self.recent {
+            recent.written.prefetch_record(hash);
         }
     }
 }

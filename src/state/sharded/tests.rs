@@ -1,11 +1,11 @@
 //! Properties of the built-in state.
 //!
 //! - Every call answers, and leaves behind, what an ordered map would.
-//! - A snapshot never changes, and costs the state at most one copy per touched shard.
+//! - A snapshot never changes. What is written beside it stays beside it while that is little.
 //! - Digests, parts and streams depend on the content alone.
 //! - Damaged or incomplete input is refused, and changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use proptest::prelude::*;
@@ -90,6 +90,12 @@ enum Call {
     Remove,
     Read,
     Snapshot,
+    /// Drops the oldest snapshot.
+    Forget,
+    /// Goes on with a snapshot, as if it were the state.
+    Return,
+    /// Makes the state know its digests.
+    Describe,
 }
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
@@ -110,7 +116,10 @@ fn call() -> impl Strategy<Value = (&'static str, Vec<u8>, Call)> {
         2 => Just(Call::Delete),
         2 => Just(Call::Remove),
         2 => Just(Call::Read),
-        1 => Just(Call::Snapshot),
+        2 => Just(Call::Snapshot),
+        1 => Just(Call::Forget),
+        1 => Just(Call::Return),
+        1 => Just(Call::Describe),
     ];
     (column, proptest::collection::vec(0..3u8, 0..3), call)
 }
@@ -151,40 +160,57 @@ fn step(state: &mut ShardedState, oracle: &mut Oracle, column: &str, key: &[u8],
             assert_eq!(state.read(column, key).as_ref(), oracle.get(&name));
             state.read_with(column, key, |value| assert_eq!(value, oracle.get(&name).map(Vec::as_slice)));
         }
-        Call::Snapshot => (),
+        Call::Describe => drop(state.descriptor()),
+        Call::Snapshot | Call::Forget | Call::Return => (),
     }
+}
+
+/// The state has this content, and what it tells of that is what a state with another history tells.
+fn assert_is(state: &ShardedState, oracle: &Oracle) {
+    assert_eq!((state.len(), state.is_empty()), (oracle.len(), oracle.is_empty()));
+    assert_eq!(&content(state), oracle);
+    let mut again = sharded(state.shard_count());
+    for ((column, key), value) in oracle.iter().rev() {
+        again.put(column, key, value);
+    }
+    assert_eq!(state.digest(), again.digest());
+    assert_eq!(state.descriptor(), again.descriptor());
+    assert_eq!(bytes_of(state), bytes_of(&again));
+    assert_eq!(&content(&ShardedState::deserialize(&bytes_of(state)[..]).unwrap()), oracle);
 }
 
 proptest! {
     #[test]
     fn behaves_like_an_ordered_map(
         shards in prop::sample::select(vec![1usize, 2, 16]),
+        filled in prop::sample::select(vec![0usize, 200]),
         calls in proptest::collection::vec(call(), 0..300),
     ) {
         let mut state = sharded(shards);
         let mut oracle = Oracle::new();
-        let mut snapshots = Vec::new();
+        // Enough for a shard to be worth writing beside it.
+        for (i, column) in ["a", "b", "c4", "c9"].into_iter().cycle().take(filled).enumerate() {
+            step(&mut state, &mut oracle, column, &[i as u8 % 3, i as u8], &Call::Put(vec![i as u8; 40]));
+        }
+        let mut snapshots = VecDeque::new();
         for (column, key, call) in &calls {
             step(&mut state, &mut oracle, column, key, call);
-            if matches!(call, Call::Snapshot) {
-                snapshots.push((state.snapshot(), oracle.clone()));
+            match call {
+                Call::Snapshot => snapshots.push_back((state.snapshot(), oracle.clone())),
+                Call::Forget => drop(snapshots.pop_front()),
+                Call::Return => {
+                    if let Some(back) = snapshots.pop_back() {
+                        snapshots.push_front((state, oracle));
+                        (state, oracle) = back;
+                    }
+                }
+                _ => (),
             }
         }
-        prop_assert_eq!(state.len(), oracle.len());
-        prop_assert_eq!(state.is_empty(), oracle.is_empty());
-        prop_assert_eq!(&content(&state), &oracle);
+        assert_is(&state, &oracle);
         for (snapshot, then) in &snapshots {
-            prop_assert_eq!(&content(snapshot), then);
+            assert_is(snapshot, then);
         }
-        // Another way to the same content: the digests, parts and bytes are the same.
-        let mut again = sharded(shards);
-        for ((column, key), value) in oracle.iter().rev() {
-            again.put(column, key, value);
-        }
-        prop_assert_eq!(state.digest(), again.digest());
-        prop_assert_eq!(state.descriptor(), again.descriptor());
-        prop_assert_eq!(bytes_of(&state), bytes_of(&again));
-        prop_assert_eq!(content(&ShardedState::deserialize(&bytes_of(&state)[..]).unwrap()), oracle);
     }
 }
 
@@ -244,8 +270,9 @@ fn settings_are_checked() {
     assert_eq!(ShardedState::default().shard_count(), 4096);
 }
 
+/// 64 shards of about 16 entries of 80 bytes: too small to write beside them.
 #[test]
-fn only_touched_shards_are_copied_and_only_while_a_snapshot_lives() {
+fn small_shards_are_copied_when_touched_and_only_while_a_snapshot_lives() {
     let mut state = filled(64, 1000, 0);
     assert_eq!(state.shard_copies(), 0);
     let snapshot = state.snapshot();
@@ -268,9 +295,49 @@ fn only_touched_shards_are_copied_and_only_while_a_snapshot_lives() {
     assert_eq!(state.shard_copies(), copies);
 }
 
+/// One shard of 1000 entries of 64 bytes, of which a sixteenth is 62 entries.
+#[test]
+fn large_shards_are_copied_when_a_sixteenth_of_them_has_changed() {
+    let fill = || {
+        let mut state = sharded(1);
+        (0..1000u32).for_each(|i| state.put("a", &i.to_le_bytes(), &[0; 40]));
+        state
+    };
+    let mut state = fill();
+    let write = |state: &mut ShardedState, keys: std::ops::Range<u32>| {
+        keys.for_each(|i| state.put("a", &i.to_le_bytes(), &[1; 40]));
+        state.shard_copies()
+    };
+    let snapshot = state.snapshot();
+    // Again and again the same keys, of which one comes and goes.
+    for _ in 0..3 {
+        assert_eq!(write(&mut state, 0..60), 0);
+        assert!(state.delete("a", &0u32.to_le_bytes()).is_some());
+        assert!(state.delete("a", &0u32.to_le_bytes()).is_none());
+        assert!(state.create("a", &0u32.to_le_bytes(), b""));
+        assert!(!state.create("a", &1u32.to_le_bytes(), b""));
+    }
+    // A second snapshot shares what was written beside the first.
+    let second = state.snapshot();
+    assert_eq!(write(&mut state, 0..60), 0);
+    assert_eq!(write(&mut state, 60..100), 1);
+    assert_eq!(write(&mut state, 0..1000), 1);
+    assert_eq!(snapshot.digest(), fill().digest());
+    let mut expected = fill();
+    write(&mut expected, 1..60);
+    expected.put("a", &0u32.to_le_bytes(), b"");
+    assert_eq!(second.digest(), expected.digest());
+    drop((snapshot, second));
+    // What is beside a table that nobody shares any more moves into it.
+    let snapshot = state.snapshot();
+    assert_eq!(write(&mut state, 0..10), 1);
+    drop(snapshot);
+    assert_eq!(write(&mut state, 0..1000), 1);
+}
+
 #[test]
 fn the_table_hash_is_seeded_per_process() {
-    let hash = table_hash(&process_hasher(), 0, b"key");
+    let hash = Key::new(&process_hasher(), 0, b"key").hash;
     assert_seeded_per_process("state::sharded::tests::the_table_hash_is_seeded_per_process", hash);
 }
 
@@ -337,7 +404,7 @@ fn commit_in_parallel_equals_commit_in_sequence() {
         let mut alone = filled(shards, 2000, 0);
         let snapshot = alone.snapshot();
         alone.commit(SeqNo(1), &Changes::new(&changes), &mut Solo).unwrap();
-        assert_eq!(alone.shard_copies(), shards as u64);
+        let copies = alone.shard_copies();
         drop(snapshot);
         for threads in [2, 3] {
             let mut together = filled(shards, 2000, 0);
@@ -348,7 +415,7 @@ fn commit_in_parallel_equals_commit_in_sequence() {
             }
             assert_eq!(content(&together), content(&alone));
             assert_eq!(together.descriptor(), alone.descriptor());
-            assert_eq!((snapshot.digest(), together.shard_copies()), (before, shards as u64));
+            assert_eq!((snapshot.digest(), together.shard_copies()), (before, copies));
         }
     }
 }

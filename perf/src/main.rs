@@ -37,6 +37,10 @@ use error::PerfError;
 static ALLOCATOR: raw::counting::Counting = raw::counting::Counting;
 
 fn main() -> ExitCode {
+    if !raw::memory::keep() {
+        // If that cannot be written, nobody is left to tell.
+        let _ = writeln!(io::stderr(), "note: memory that is free goes back to the system");
+    }
     let result = match Cli::parse().command {
         Command::Compare(args) => compare(&args),
         Command::Fixed(args) => show(fixed::run(&args)),

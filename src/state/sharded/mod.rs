@@ -241,20 +241,22 @@ impl ShardedState {
     }
 
     /// Where a key is looked for: in which shard, and as what.
-    #[inline]
+    // Always in registers: a result in memory is copied in pieces wider than those it was written in, and such a load waits
+    // for all stores before it, also for those into the last key's record, which is far away.
+    #[inline(always)]
     fn spot<'k>(&self, id: u32, column: &Column, key: &'k [u8]) -> (usize, Key<'k>) {
         (shard_index(column.place(key), self.shards.len()), Key::new(&self.hasher, id, key))
     }
 
     /// The spot of a key, or nothing if its column was never written.
-    #[inline]
+    #[inline(always)]
     fn find_spot<'k>(&self, column: &str, key: &'k [u8]) -> Option<(usize, Key<'k>)> {
         let (id, column) = self.columns.find(column)?;
         Some(self.spot(id, column, key))
     }
 
     /// The spot of a key that is about to be written.
-    #[inline]
+    #[inline(always)]
     fn make_spot<'k>(&mut self, column: &str, key: &'k [u8]) -> (usize, Key<'k>) {
         match self.find_spot(column, key) {
             Some(spot) => spot,

@@ -73,8 +73,8 @@ fn batches(keys: u64) -> Vec<UpdateBatch<u64>> {
     (1..=BATCHES).map(|seq| batch(seq, (0..OPERATIONS).map(|n| key(seq, n)))).collect()
 }
 
-/// The state after all batches by the plain loop, with every snapshot still alive: so it has copied what has to be copied at
-/// most.
+/// The state after all batches by the plain loop. No snapshot is dropped before the end, so an executor has no reason to copy
+/// more.
 fn reference(mut state: ShardedState, batches: &[UpdateBatch<u64>]) -> ShardedState {
     let mut snapshots = Vec::new();
     for batch in batches {

@@ -104,8 +104,8 @@ fn empty<W: Workload>(workload: &W) -> Result<ShardedState, CliError> {
     Ok(builder.build()?)
 }
 
-/// The state to begin with. Each run gets one of its own, not a snapshot: a snapshot's first writes copy shards, and
-/// that would be measured.
+/// The state to begin with. Each run gets one of its own, not a snapshot: writes to a snapshot go beside what
+/// it shares, and that would be measured.
 fn populated<W: Workload>(workload: &W) -> Result<ShardedState, CliError> {
     let mut state = empty(workload)?;
     workload.populate(&mut state);

@@ -16,7 +16,7 @@ use crate::stats::Spread;
 
 /// Operations in a batch.
 pub const BATCH: usize = 128;
-/// What is executed: blind puts, so that every batch has to copy shards that a checkpoint shares.
+/// What is executed: blind puts, which have to go beside the shards that a checkpoint shares, and in the end have them copied.
 pub const LOAD: Kv = Kv { mix: KvMix::Put, keys: 1_000_000, value_size: 100 };
 
 /// Checkpoints before any counts. The first ones fill memory that the process never had before, which on a virtual machine
@@ -24,7 +24,7 @@ pub const LOAD: Kv = Kv { mix: KvMix::Put, keys: 1_000_000, value_size: 100 };
 const WARM_UPS: usize = 6;
 
 /// Measures the longest stall, in milliseconds: each time over a number of batches of which the first asks for a
-/// checkpoint, which lives for half of them, less the median of batches before it.
+/// checkpoint, which lives for half of them, less the median of as many batches before it.
 ///
 /// The baselines are what the longest batch takes without a checkpoint, which is what the machine itself does to it, and
 /// the longest stall in the warm-up.
@@ -50,7 +50,8 @@ pub fn measure(bench: &mut Bench) -> Result<Measured, PerfError> {
         Ok(latencies)
     };
     let mut sample = || {
-        let without = run(false)?;
+        let mut without = run(false)?;
+        without.extend(run(false)?);
         let mut with = run(true)?;
         // It is kept while batches run, as by whoever sends it to another replica.
         drop(station.checkpoints.recv().map_err(|_| PerfError::Stopped)?);

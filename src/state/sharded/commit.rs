@@ -72,20 +72,17 @@ impl ShardedState {
     fn apply_here(&mut self, changes: &[Change<'_>]) {
         let mut column = None;
         for changes in changes.chunks(GROUP) {
-            let target = |change| self.target(change, &mut column);
-            let group: Group<'_> = changes.iter().filter_map(target).collect();
+            let mut group = Group::new();
+            for change in changes {
+                if let Some(id) = self.column_of(change, &mut column) {
+                    let (shard, key) = self.spot(id, self.columns.get(id), change.key);
+                    group.push(Target { shard, key, value: change.value });
+                }
+            }
             let mut writer = Writer { shards: &mut self.shards, hasher: &self.hasher, copies: 0 };
             writer.write(&group);
             self.copies += writer.copies;
         }
-    }
-
-    /// Where a change goes; nowhere if it removes a key of a column that there is not. `last` is as for `column_of`.
-    #[inline]
-    fn target<'c>(&mut self, change: &Change<'c>, last: &mut Option<(&'c str, u32)>) -> Option<Target<'c>> {
-        let id = self.column_of(change, last)?;
-        let (shard, key) = self.spot(id, self.columns.get(id), change.key);
-        Some(Target { shard, key, value: change.value })
     }
 
     /// The column of a change, which is added if it is new; none if a key is to be removed from a column that there is not.

@@ -1,4 +1,4 @@
-//! A key as the tables know it.
+//! Keys and their hashes.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -7,7 +7,7 @@ use ahash::RandomState;
 /// A key as a table knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'k> {
-    /// The hash of the others in this process.
+    /// The hash of the column and the bytes, of this process.
     pub hash: u64,
     /// The column's id.
     pub column: u32,

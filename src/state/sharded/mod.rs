@@ -8,7 +8,7 @@
 //! its snapshot ── shards ──► [ Shard │ Shard │ Shard │ ... ]
 //! ```
 //!
-//! A snapshot counts one reference per shard and copies nothing. What is written while it lives goes beside the shared
+//! A snapshot counts references, one or two per shard, and copies nothing. What is written while it lives goes beside the shared
 //! tables; only where that becomes a sixteenth of a table, the table is copied (`shard`). Shards are kept small (about
 //! 32 kB at a million entries of 100 bytes and the default of 4096 shards), so that these copies are, too.
 //! [`ShardedState::shard_copies`] counts them.
@@ -83,7 +83,8 @@ pub struct ShardedStateBuilder {
 
 impl ShardedStateBuilder {
     /// The number of shards, which is also the number of parts: 1 to 65536, rounded up to a power of two. Default
-    /// 4096. More shards make a copy of one shorter, and a snapshot longer.
+    /// 4096. More shards make a copy of one shorter, and a snapshot longer; a shard of less than about 16 keys is copied as soon
+    /// as it is written to beside a snapshot.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
@@ -172,7 +173,7 @@ impl ShardedState {
         }
     }
 
-    /// A consistent copy that shares all data: O(shards), one reference count each. Its copies count from 0.
+    /// A consistent copy that shares all data: O(shards), one reference count each, or two. Its copies count from 0.
     pub fn snapshot(&self) -> Self {
         Self::of(self.shards.clone(), self.columns.clone())
     }

@@ -1,7 +1,7 @@
 //! One shard: a table that snapshots share, and beside it what was written since they were taken.
 //!
 //! ```text
-//! Shard ─┬─ base ────► table              all of the shard; or, if there is a `recent`, what a snapshot has of it
+//! Shard ─┬─ base ────► table              all of the shard; or, if there is a `recent`, what it once was
 //!        └─ recent ──► written, removed   what changed since; only while a snapshot shares the base, or did
 //! ```
 //!
@@ -11,8 +11,9 @@
 //!
 //! - When that has grown to a sixteenth of the table, the table is copied after all, and takes it in. Shards
 //!   get there one by one, so a batch meets few of these copies.
-//! - A snapshot shares the recent part, too. The next write copies it, which is at most a sixteenth of the table.
-//! - When no snapshot shares the table any more, the next write to the shard moves the recent part into it.
+//! - A snapshot shares the recent part, too. The next write copies it.
+//! - When no snapshot shares the table any more, the next write to the shard moves the recent part into it. Until then, reads
+//!   look at both.
 //!
 //! Where nobody takes snapshots there is nothing beside the table, and a search or a write is that of the table.
 
@@ -31,12 +32,12 @@ use crate::state::MergeOperator;
 /// A blake3 digest.
 pub type Digest = [u8; 32];
 
-/// The recent part is at most the table's size divided by this.
-const SMALLER: usize = 16;
+/// The keys of the recent part take at most the table's size divided by this.
+const PART: usize = 16;
 /// It begins with room for at most so many bytes and keys: enough for shards of the usual size not to grow it.
 const ROOM: (usize, usize) = (4096, 48);
 /// Entries that are brought near together.
-const GROUP: usize = 16;
+const TOGETHER: usize = 16;
 
 /// See the module's documentation. Its clone is a snapshot of it.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +65,9 @@ impl Base {
 }
 
 /// How a shard differs from its base.
-#[derive(Clone, Debug)]
+// The order of the fields: what a read needs first comes first.
+#[repr(C)]
+#[derive(Debug)]
 struct Recent {
     /// Entries that are not in the base, or have another value there.
     written: Table,
@@ -76,13 +79,25 @@ struct Recent {
     digest: OnceLock<Digest>,
 }
 
+impl Clone for Recent {
+    /// A copy to be written to.
+    fn clone(&self) -> Self {
+        Recent {
+            written: self.written.copy(ROOM.0.saturating_sub(self.written.size())),
+            removed: self.removed.copy(0),
+            len: self.len,
+            digest: OnceLock::new(),
+        }
+    }
+}
+
 impl Recent {
     /// No difference.
     fn beside(base: &Table) -> Self {
         Recent {
             written: Table::with_capacity(
-                (base.size() / SMALLER).min(ROOM.0),
-                (base.len() / SMALLER + 1).min(ROOM.1),
+                (base.size() / PART).min(ROOM.0),
+                (base.len() / PART + 1).min(ROOM.1),
             ),
             removed: Table::default(),
             len: base.len(),
@@ -90,7 +105,7 @@ impl Recent {
         }
     }
 
-    /// Bytes of its records once that of `key` has so many.
+    /// Bytes of its records, if that of `key` will have so many.
     fn size_with(&self, key: Key<'_>, record: usize) -> usize {
         self.written.size() + self.removed.size() - self.written.size_of(key) + record
     }
@@ -112,12 +127,13 @@ impl Recent {
         if let Some(found) = self.written.locate(key) {
             return self.written.overwrite(hasher, found, key, value);
         }
+        // First, as it panics where the value is too long.
+        self.written.insert(hasher, key, value);
         let removed = self.removed.locate(key);
+        self.len += usize::from(removed.is_some() || base.locate(key).is_none());
         if let Some(found) = removed {
             self.removed.remove(hasher, found);
         }
-        self.len += usize::from(removed.is_some() || base.locate(key).is_none());
-        self.written.insert(hasher, key, value);
     }
 
     /// Removes a key that the shard has.
@@ -134,6 +150,9 @@ impl Recent {
 
     /// Changes the base to what the shard is.
     fn move_into(&self, hasher: &RandomState, base: &mut Table) {
+        if self.removed.len() == base.len() {
+            *base = Table::default();
+        }
         for (column, key, _) in self.removed.iter() {
             if let Some(found) = base.locate(Key::new(hasher, column, key)) {
                 base.remove(hasher, found);
@@ -142,7 +161,7 @@ impl Recent {
         let mut written =
             self.written.iter().map(|(column, key, value)| (Key::new(hasher, column, key), value));
         loop {
-            let group: SmallVec<[_; GROUP]> = written.by_ref().take(GROUP).collect();
+            let group: SmallVec<[_; TOGETHER]> = written.by_ref().take(TOGETHER).collect();
             if group.is_empty() {
                 return;
             }
@@ -217,12 +236,14 @@ impl Shard {
     fn prepare(&mut self, hasher: &RandomState, copies: &mut u64, key: Key<'_>, record: usize) -> Target<'_> {
         if !Arc::is_unique(&self.base) {
             let size = self.recent.as_ref().map_or(record, |recent| recent.size_with(key, record));
-            if size <= self.base.table.size() / SMALLER {
+            if size <= self.base.table.size() / PART {
                 let base = &self.base.table;
                 let recent = self.recent.get_or_insert_with(|| Arc::new(Recent::beside(base)));
                 return Target::Recent(base, Arc::make_mut(recent));
             }
-            self.base = Arc::new(Base { table: self.base.table.clone(), digest: OnceLock::new() });
+            let recent = self.recent.as_ref().map_or(0, |recent| recent.written.size());
+            self.base =
+                Arc::new(Base { table: self.base.table.copy(recent + record), digest: OnceLock::new() });
             *copies += 1;
         }
         let base = Arc::get_mut(&mut self.base).expect("nobody shares it");

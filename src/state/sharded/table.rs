@@ -51,15 +51,6 @@ pub struct Table {
     dead: usize,
 }
 
-impl Clone for Table {
-    /// A copy to be written to: with some room to append.
-    fn clone(&self) -> Self {
-        let mut data = Vec::with_capacity(self.data.len() + self.data.len().min(1 << 16) / 16 + 64);
-        data.extend_from_slice(&self.data);
-        Table { slots: self.slots.clone(), data, len: self.len, dead: self.dead }
-    }
-}
-
 /// Where a key was found. Good until the table changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
@@ -83,6 +74,14 @@ impl Table {
     pub fn with_capacity(bytes: usize, keys: usize) -> Self {
         let slots = (keys * 4).div_ceil(3).next_power_of_two().max(MIN_SLOTS);
         Table { slots: vec![0; slots], data: Vec::with_capacity(bytes), ..Table::default() }
+    }
+
+    /// A copy to be written to: with room to append so many bytes, and some more.
+    pub fn copy(&self, room: usize) -> Self {
+        let more = room.max(self.data.len().min(1 << 16) / 16) + 64;
+        let mut data = Vec::with_capacity(self.data.len() + more);
+        data.extend_from_slice(&self.data);
+        Table { slots: self.slots.clone(), data, len: self.len, dead: self.dead }
     }
 
     /// Bytes of the records of all keys.

@@ -270,7 +270,7 @@ fn settings_are_checked() {
     assert_eq!(ShardedState::default().shard_count(), 4096);
 }
 
-/// 64 shards of about 16 entries of 80 bytes: too small to write beside them.
+/// 64 shards of about 16 entries: one record of 80 bytes is more than a sixteenth of one.
 #[test]
 fn small_shards_are_copied_when_touched_and_only_while_a_snapshot_lives() {
     let mut state = filled(64, 1000, 0);
@@ -330,9 +330,49 @@ fn large_shards_are_copied_when_a_sixteenth_of_them_has_changed() {
     drop((snapshot, second));
     // What is beside a table that nobody shares any more moves into it.
     let snapshot = state.snapshot();
-    assert_eq!(write(&mut state, 0..10), 1);
+    for i in 0..10u32 {
+        state.put("a", &i.to_le_bytes(), &[2; 40]);
+        expected.put("a", &i.to_le_bytes(), &[2; 40]);
+    }
+    state.remove("a", &10u32.to_le_bytes());
+    expected.remove("a", &10u32.to_le_bytes());
+    assert_eq!((state.len(), state.shard_copies()), (999, 1));
     drop(snapshot);
-    assert_eq!(write(&mut state, 0..1000), 1);
+    assert_eq!(write(&mut state, 11..1000), 1);
+    write(&mut expected, 11..1000);
+    assert_eq!(content(&state), content(&expected));
+}
+
+#[test]
+fn a_large_shard_loses_all_its_keys_beside_a_snapshot() {
+    let mut state = sharded(1);
+    (0..40u32).for_each(|i| state.put("a", &i.to_le_bytes(), &[0; 4000]));
+    let snapshot = state.snapshot();
+    (0..40u32).for_each(|i| assert!(state.delete("a", &i.to_le_bytes()).is_some()));
+    assert!(state.is_empty() && state.read("a", &0u32.to_le_bytes()).is_none());
+    assert_eq!((state.shard_copies(), snapshot.len()), (0, 40));
+    drop(snapshot);
+    state.put("a", b"k", b"v");
+    assert_eq!(content(&state), Oracle::from([(("a".to_owned(), b"k".to_vec()), b"v".to_vec())]));
+}
+
+#[test]
+fn parts_are_taken_beside_shards_that_a_snapshot_shares() {
+    let mut state = filled(4, 2000, 0);
+    let mut replica = filled(4, 2000, 1);
+    let snapshots = (state.snapshot(), replica.snapshot());
+    let before = snapshots.0.digest();
+    let write = |state: &mut ShardedState, key: u32, value: &[u8]| state.put("a", &key.to_le_bytes(), value);
+    (0..20).for_each(|key| write(&mut state, 3 * key, b"new"));
+    (0..20).for_each(|key| write(&mut replica, 3 * key, b"new"));
+    write(&mut state, 0, b"only here");
+    let now = state.descriptor();
+    let changed = state.changed_parts(&now, Some(&replica.descriptor()));
+    assert_eq!(changed.len(), 1);
+    replica.install(&now, vec![state.part(changed[0]).unwrap()]).unwrap();
+    assert_eq!((replica.digest(), content(&replica)), (state.digest(), content(&state)));
+    assert_eq!((state.shard_copies(), replica.shard_copies()), (0, 0));
+    assert_eq!((snapshots.0.digest(), snapshots.1.digest()), (before, before));
 }
 
 #[test]
@@ -404,7 +444,7 @@ fn commit_in_parallel_equals_commit_in_sequence() {
         let mut alone = filled(shards, 2000, 0);
         let snapshot = alone.snapshot();
         alone.commit(SeqNo(1), &Changes::new(&changes), &mut Solo).unwrap();
-        let copies = alone.shard_copies();
+        assert_eq!(alone.shard_copies(), shards as u64);
         drop(snapshot);
         for threads in [2, 3] {
             let mut together = filled(shards, 2000, 0);
@@ -415,8 +455,35 @@ fn commit_in_parallel_equals_commit_in_sequence() {
             }
             assert_eq!(content(&together), content(&alone));
             assert_eq!(together.descriptor(), alone.descriptor());
-            assert_eq!((snapshot.digest(), together.shard_copies()), (before, copies));
+            assert_eq!((snapshot.digest(), together.shard_copies()), (before, shards as u64));
         }
+    }
+}
+
+#[test]
+fn what_several_threads_commit_goes_beside_large_shards() {
+    let change = |key| Change { column: "a", key, value: Some(&b"committed"[..]) };
+    let keys: Vec<[u8; 4]> = (0..300u32).step_by(3).map(u32::to_le_bytes).collect();
+    let changes: Vec<Change<'_>> = keys.iter().map(|key| change(key)).collect();
+    for shards in [1, 2] {
+        let mut state = filled(shards, 9000, 0);
+        let snapshot = state.snapshot();
+        let before = snapshot.digest();
+        let commit = |state: &mut ShardedState, changes: &[Change<'_>]| {
+            state.commit(SeqNo(1), &Changes::new(changes), &mut Threads(2)).unwrap();
+        };
+        commit(&mut state, &changes);
+        assert_eq!((state.shard_copies(), snapshot.digest()), (0, before));
+        let mut expected = filled(shards, 9000, 0);
+        commit(&mut expected, &changes);
+        assert_eq!((state.digest(), state.len()), (expected.digest(), expected.len()));
+        drop(snapshot);
+        // The first write moves all of it.
+        for state in [&mut state, &mut expected] {
+            commit(state, &changes[1..]);
+            state.remove("a", &keys[0]);
+        }
+        assert_eq!((content(&state), state.shard_copies()), (content(&expected), 0));
     }
 }
 

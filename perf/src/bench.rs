@@ -29,7 +29,7 @@ pub struct Effort {
     /// Time, and batches, that an adaptive engine gets to make up its mind.
     pub warm_up: Duration,
     pub warm_up_batches: u64,
-    /// Warm-ups that may be tried to get one that nobody disturbs.
+    /// Warm-ups that may be tried to get one that nobody disturbs, at least 1.
     pub warm_ups: usize,
     /// Batches in a sample, at least.
     pub batches: usize,
@@ -63,7 +63,7 @@ impl Effort {
         sample: Duration::from_millis(10),
         warm_up: Duration::from_millis(100),
         warm_up_batches: 50,
-        warm_ups: 2,
+        warm_ups: 1,
         batches: 2,
         events: 500,
         again: false,

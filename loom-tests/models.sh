@@ -8,7 +8,8 @@ export CARGO_TARGET_DIR="${!target:-target/$model}"
 export RUSTFLAGS="--cfg $model ${RUSTFLAGS:-}"
 # Release, or it takes minutes; with the assertions that users' debug builds have.
 export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_DEBUG=0
-export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
+export CARGO_PROFILE_RELEASE_CODEGEN_UNITS="${CARGO_PROFILE_RELEASE_CODEGEN_UNITS:-16}"
+export CARGO_PROFILE_RELEASE_INCREMENTAL=true
 if [ "${1:-}" = --lint ]; then
     exec cargo clippy --quiet --release -p "$model-tests" --all-targets -- -D warnings
 fi

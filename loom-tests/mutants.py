@@ -40,13 +40,15 @@ def copy_tree():
 
 
 def run(*models, seconds=SECONDS):
-    # A mutant is built once and run for a moment: optimising it takes longer than it saves.
+    # A mutant is built once and run for a moment: optimising it takes longer than it saves, and of small units few are built
+    # again.
     environment = {
         **os.environ,
         **TABLE.get("environment", {}),
         f"{PREFIX}_TARGET_DIR": BUILD,
         f"{PREFIX}_TIMEOUT": seconds,
         "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+        "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "256",
     }
     command = ["bash", f"{PACKAGE}/run.sh", "--exact", *models]
     result = subprocess.run(command, cwd=TREE, env=environment, capture_output=True, text=True)

@@ -1,8 +1,12 @@
 //! Memory of a batch: one bump arena per executing thread and one for retirement, all reset together.
 //!
 //! What a batch allocates is borrowed from [`Arenas::lend`] for the batch's lifetime `'b`, so the borrow checker proves
-//! what has to be proved before a reset: no unit, record or reader of the batch exists any more, on any thread. After
-//! a few batches each arena is one chunk that is large enough, and nothing is asked of the heap.
+//! what has to be proved before a reset: no unit, record or reader of the batch exists any more, on any thread.
+//!
+//! Once a batch has needed more than there was, every thread gets as much as the hungriest had, at once and in one piece:
+//! threads do not share batches out evenly, and each would meet the most it ever needs at another time. New memory is slow
+//! the first time it is touched (a huge page takes longer than a batch), so each thread touches its own before it begins.
+//! From then on, nothing is asked of the heap.
 
 use std::time::Duration;
 
@@ -11,6 +15,10 @@ use bumpalo::Bump;
 use crate::raw::arena::Arena;
 use crate::sync::{Cell, Mutex, RefCell};
 
+/// A thread is expected to need at most so many times its share of what a batch needs: with many threads, one that had to run
+/// nearly all of a batch is no measure for the others.
+const SHARES: usize = 2;
+
 /// What one thread keeps from batch to batch.
 #[derive(Debug, Default)]
 struct Memory {
@@ -18,11 +26,22 @@ struct Memory {
     scratch: Vec<u8>,
 }
 
+/// What arenas hold at least, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Room {
+    worker: usize,
+    retirement: usize,
+}
+
 /// The arenas of an engine.
 #[derive(Debug)]
 pub struct Arenas {
     workers: Vec<Memory>,
     retirement: Memory,
+    /// What they held when they were lent last.
+    room: Room,
+    /// They did not hold so much before.
+    is_new: bool,
 }
 
 /// A column's name in an arena: one word, so that records stay small.
@@ -42,27 +61,61 @@ pub struct Workspace<'b> {
 
 /// The workspaces of one batch, each to be taken once, by its thread.
 pub struct Lent<'b> {
-    workers: &'b [Mutex<Option<Workspace<'b>>>],
+    workers: &'b [Mutex<Option<&'b mut Memory>>],
+    /// What each thread's arena has to hold.
+    room: usize,
 }
 
 impl Arenas {
     /// Arenas for `threads` threads.
     pub fn new(threads: usize) -> Self {
-        Arenas { workers: (0..threads).map(|_| Memory::default()).collect(), retirement: Memory::default() }
+        let workers = (0..threads).map(|_| Memory::default()).collect();
+        Arenas { workers, retirement: Memory::default(), room: Room::default(), is_new: false }
     }
 
     /// Forgets the last batch, and lends the memory to the next: to each thread, and to retirement.
     pub fn lend<'b>(&'b mut self) -> (Lent<'b>, Workspace<'b>) {
-        let retirement = self.retirement.open();
+        let needed = self.needed();
+        self.is_new = needed != self.room;
+        self.room = needed;
+        let retirement = self.retirement.open(needed.retirement);
         let mut workers = self.workers.iter_mut();
-        let lent = retirement.arena.fill(workers.len(), |_| Mutex::new(workers.next().map(Memory::open)));
-        (Lent { workers: lent }, retirement)
+        let lent = retirement.arena.fill(workers.len(), |_| Mutex::new(workers.next()));
+        (Lent { workers: lent, room: needed.worker }, retirement)
+    }
+
+    /// True if the last batch needed more memory than there was, or was the first to have so much. How long it took says
+    /// little about others like it.
+    pub fn have_grown(&self) -> bool {
+        self.is_new || self.needed() != self.room
+    }
+
+    /// What arenas should hold by now.
+    fn needed(&self) -> Room {
+        let used = || self.workers.iter().map(Memory::used);
+        let share = used().sum::<usize>() / self.workers.len().max(1);
+        let most = used().max().unwrap_or(0).min(SHARES * share);
+        Room {
+            worker: self.room.worker.max(most.next_power_of_two()),
+            retirement: self.room.retirement.max(self.retirement.used().next_power_of_two()),
+        }
     }
 }
 
 impl Memory {
-    fn open(&mut self) -> Workspace<'_> {
+    /// Bytes of the arena that were used since it was opened last.
+    fn used(&self) -> usize {
+        self.bump.allocated_bytes() - self.bump.chunk_capacity()
+    }
+
+    /// Forgets what is in the arena, which then holds `room` bytes, in one piece, that have been touched.
+    fn open(&mut self, room: usize) -> Workspace<'_> {
         self.bump.reset();
+        if self.bump.chunk_capacity() < room {
+            self.bump = Bump::with_capacity(room);
+            self.bump.alloc_slice_fill_copy(room, 0_u8);
+            self.bump.reset();
+        }
         Workspace {
             arena: Arena::new(&mut self.bump),
             scratch: RefCell::new(&mut self.scratch),
@@ -112,7 +165,63 @@ impl<'b> Lent<'b> {
     ///
     /// If it was taken before in this batch.
     pub fn take(&self, index: usize) -> Workspace<'b> {
-        let mut workspace = self.workers[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        workspace.take().expect("each thread takes its workspace once per batch")
+        let mut memory = self.workers[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        memory.take().expect("each thread takes its workspace once per batch").open(self.room)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A batch for which each thread needs so many bytes, those with `None` being late. Returns whether memory has grown.
+    fn batch(arenas: &mut Arenas, needs: &[Option<usize>]) -> bool {
+        let (lent, _retirement) = arenas.lend();
+        for (thread, bytes) in needs.iter().enumerate() {
+            if let Some(bytes) = *bytes {
+                lent.take(thread).arena.fill(bytes, |_| 0_u8);
+            }
+        }
+        arenas.have_grown()
+    }
+
+    fn capacities(arenas: &Arenas) -> Vec<usize> {
+        arenas.workers.iter().map(|memory| memory.bump.allocated_bytes()).collect()
+    }
+
+    #[test]
+    fn what_one_thread_needed_all_have_from_then_on() {
+        let mut arenas = Arenas::new(2);
+        assert!(batch(&mut arenas, &[Some(100_000), None]), "there was nothing");
+        assert!(batch(&mut arenas, &[Some(40_000), Some(60_000)]), "new, and enough");
+        let capacities_then = capacities(&arenas);
+        assert!(capacities_then.iter().all(|&bytes| bytes >= 100_000), "{capacities_then:?}");
+        assert!(!batch(&mut arenas, &[Some(0), Some(100_000)]));
+        assert!(!batch(&mut arenas, &[Some(100_000), Some(50_000)]));
+        assert_eq!(capacities(&arenas), capacities_then);
+        assert!(batch(&mut arenas, &[Some(1_000_000), Some(0)]), "more than ever");
+    }
+
+    #[test]
+    fn a_late_thread_makes_room_when_it_comes() {
+        let mut arenas = Arenas::new(2);
+        for _ in 0..3 {
+            batch(&mut arenas, &[Some(100_000), None]);
+        }
+        assert_eq!(capacities(&arenas)[1], 0);
+        batch(&mut arenas, &[None, Some(100_000)]);
+        assert!(capacities(&arenas)[1] >= 100_000);
+        assert!(!batch(&mut arenas, &[None, Some(100_000)]));
+    }
+
+    #[test]
+    fn one_of_many_threads_is_no_measure_for_all() {
+        let mut arenas = Arenas::new(64);
+        let alone: Vec<_> = (0..64).map(|thread| Some(if thread == 0 { 1_000_000 } else { 100 })).collect();
+        (0..4).for_each(|_| {
+            batch(&mut arenas, &alone);
+        });
+        assert!(!arenas.have_grown());
+        assert!(capacities(&arenas)[1..].iter().all(|&bytes| bytes < 100_000), "{:?}", capacities(&arenas));
     }
 }

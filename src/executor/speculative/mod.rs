@@ -229,18 +229,20 @@ where
         if let Some(counter) = plan.way.counter() {
             self.metrics.add_alone(counter, 1);
         }
-        let (replies, counts) = if plan.way == Way::Sequential && S::IN_PLACE {
+        let in_place = plan.way == Way::Sequential && S::IN_PLACE;
+        let (replies, counts) = if in_place {
             (update_in_place(app, state, batch)?, Counts::default())
         } else {
             self.run(app, state, &batch, plan, aside, |_| Ok(Fate::Commit))?
         };
-        // What was done beside the batch is not the batch's time.
-        match start {
-            Some(start) if !chain && self.metrics.get(Counter::unordered_beside) == beside => {
-                self.governor.record(len, plan.way, start.elapsed(), counts);
+        if let Some(took) = start.map(|start| start.elapsed()) {
+            // What was done beside the batch is not the batch's time, nor is what new memory takes.
+            let alone = self.metrics.get(Counter::unordered_beside) == beside;
+            if chain || !alone || (!in_place && self.arenas.have_grown()) {
+                self.governor.pass_over(len, took);
+            } else {
+                self.governor.record(len, plan.way, took, counts);
             }
-            Some(start) => self.governor.pass_over(len, start.elapsed()),
-            None => {}
         }
         Ok(replies)
     }

@@ -3,7 +3,23 @@
 use crate::batch::SeqNo;
 use crate::error::StateError;
 use crate::resolver::Overlay;
-use crate::state::{CRUDState, Change, Changes, Crew};
+use crate::state::{CRUDState, Changes, Crew};
+
+/// Into how many groups per thread changes are sorted, at least, so that a thread that starts late finds less work, not none.
+const GROUPS: usize = 4;
+/// And so many operations' changes a group has on average, at most, so that what they touch stays near.
+const OPERATIONS: usize = 128;
+/// So many places there are.
+const MOST: usize = 1 << 16;
+
+/// Into how many groups the changes of a batch of `len` operations are sorted, so that `threads` threads can commit them. A power
+/// of two; for one thread, 1.
+pub fn groups(len: usize, threads: usize) -> usize {
+    if threads < 2 {
+        return 1;
+    }
+    (threads * GROUPS).max(len / OPERATIONS).next_power_of_two().min(MOST)
+}
 
 /// Commits a fully retired batch. `crew` is lent to states that can write in parallel.
 ///
@@ -16,11 +32,6 @@ pub fn commit<S: CRUDState>(
     seq: SeqNo,
     crew: &mut dyn Crew,
 ) -> Result<(), StateError> {
-    let (latest, memory) = overlay.into_latest();
-    let mut last = latest.clone();
-    let changes = memory.arena.fill(latest.len(), |_| {
-        let record = last.next().expect("as many as `len` said");
-        Change { column: record.column(), key: record.key(), value: record.value() }
-    });
-    state.commit(seq, &Changes::new(changes), crew)
+    let (latest, groups) = overlay.into_latest();
+    state.commit(seq, &Changes::of_batch(&latest).in_groups(groups), crew)
 }

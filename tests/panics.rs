@@ -195,6 +195,23 @@ fn a_disk_that_cannot_be_read_for_a_merge_is_the_cause() {
     });
 }
 
+/// It is asked by operations that run beside others.
+#[test]
+fn a_panic_of_a_state_that_is_asked_for_a_place_is_the_cause() {
+    let mut config = ExecutorConfig::with_threads(3);
+    (config.mode, config.pin) = (ExecutionMode::Speculate, false);
+    beside_another::<common::MultiMon>(|| {
+        let mut fatal = writes();
+        fatal.push(step(|state| state.update("a", "nowhere", "bad")));
+        let cause = ruin(config, fatal, None);
+        assert!(
+            matches!(cause, Failure::OperationPanicked { position: Some(20), poisoned: false, .. }),
+            "{cause}"
+        );
+        assert!(cause.to_string().contains("there is no such sector"), "{cause}");
+    });
+}
+
 #[test]
 fn a_commit_that_is_refused_leaves_no_trace_on_disk() {
     on_disk(writes, trouble(false), |cause| {

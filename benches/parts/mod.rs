@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use atlas_smr_execution::batch::{SeqNo, Update};
 use atlas_smr_execution::internals::arena::{Arenas, Workspace};
-use atlas_smr_execution::internals::commit::commit;
+use atlas_smr_execution::internals::commit::{commit, groups};
 use atlas_smr_execution::internals::raw::gate::Payload;
 use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
@@ -106,7 +106,8 @@ impl<L: Logic> Parts<L> {
         let (lent, memory) = self.arenas.lend();
         let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, chunk), |_| Line::default());
         let slots = Slots::new(lines, len, chunk);
-        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, false);
+        let groups = groups(len, crew.threads());
+        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, false, groups);
         let retirement = Retirement::new(slots, overlay, Staleness::expected(0.0));
         let mut stock = Stock::new(lent.take(0));
         let mut batch = Batch {
@@ -148,7 +149,8 @@ impl<L: Logic> Parts<L> {
     pub fn stamps(&mut self, updates: &[Update<L::Request>]) -> (usize, StampTimes) {
         let len = updates.len();
         let (lent, memory) = self.arenas.lend();
-        let (stamps, mut overlay) = resolver::begin(&mut self.table, memory, len, false);
+        let groups = groups(len, 2);
+        let (stamps, mut overlay) = resolver::begin(&mut self.table, memory, len, false, groups);
         let mut own = lent.take(0);
         let mut outcomes: Vec<Outcome<'_>> = Vec::with_capacity(len);
         for (position, update) in updates.iter().enumerate() {
@@ -188,7 +190,7 @@ fn around<'r, 'b>(
     versions: Stamps<'b>,
     fingerprints: &'r Fingerprints,
 ) -> Surroundings<'r, ShardedState, Stamps<'b>> {
-    Surroundings { state, versions, fingerprints, steps: u32::MAX }
+    Surroundings { state, versions, fingerprints, steps: u32::MAX, places: true }
 }
 
 /// One batch, and the memory of the thread that executes it.

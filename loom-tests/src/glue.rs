@@ -279,7 +279,7 @@ impl Setup {
         let (lent, memory) = self.arenas.lend();
         let lines = memory.arena.fill(Slots::<Finished<'_, Answer>>::lines(len, len), |_| Line::default());
         let slots = Slots::new(lines, len, len);
-        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, self.forwards);
+        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, self.forwards, 1);
         let planning = self.hints.then(|| Planning::new(SeqNo::ZERO, &mut self.planner));
         let mut aside = |_: &Numbers| {};
         let prefetch = self.prefetch;
@@ -294,6 +294,7 @@ impl Setup {
                 versions: stamps,
                 fingerprints: &FINGERPRINTS,
                 steps: u32::MAX,
+                places: false,
             },
             retirement: Retirement::new(slots, overlay, Staleness::expected(self.stale)),
             lent,

@@ -21,7 +21,9 @@ pub use stamp::Stamps;
 
 use crate::arena::Workspace;
 use crate::raw::pending::{Head, Pending};
+use crate::raw::prefetch::prefetch;
 use crate::raw::table::{Table, Writer};
+use crate::state::{Change, EMPTY, Groups, Touched, join};
 use crate::unit::Outcome;
 use crate::unit::set::Fingerprinted;
 use crate::unit::version::Version;
@@ -30,19 +32,22 @@ use crate::unit::writes::{Kind, Record, WriteSet, Written};
 /// The newest retired version of every key touched in a batch. There is one per batch; it lives behind the retire lock.
 pub struct Overlay<'b> {
     table: Writer<'b, Version<'b>>,
-    /// The newest version of each touched key, in the order of first touch (`Version::rank`).
-    latest: Growing<'b, Option<&'b Version<'b>>>,
+    /// The last write to each touched key, in the order of first touch (`Version::rank`).
+    latest: Growing<'b, Option<&'b Record<'b>>>,
+    grouping: Grouping<'b>,
     forwards: bool,
     frontier: &'b Frontier,
     memory: Workspace<'b>,
 }
 
-/// Starts a batch of `len` operations: an empty overlay, and what units see of it.
+/// Starts a batch of `len` operations: an empty overlay, and what units see of it. Touched keys are sorted into so many
+/// `groups` for the commit, a power of two; if that is 1, into none.
 pub fn begin<'b>(
     table: &'b mut Table,
     memory: Workspace<'b>,
     len: usize,
     forwards: bool,
+    groups: usize,
 ) -> (Stamps<'b>, Overlay<'b>) {
     let (reader, writer) = table.begin(len);
     let arena = &memory.arena;
@@ -52,9 +57,11 @@ pub fn begin<'b>(
         let heads = (len * 2).next_power_of_two().max(64);
         Pending::new(arena.fill(heads, |_| Head::default()))
     });
+    let touched = (len * 2).max(64);
     let overlay = Overlay {
         table: writer,
-        latest: Growing::with_capacity(&memory, (len * 2).max(64)),
+        latest: Growing::with_capacity(&memory, touched),
+        grouping: Grouping::new(&memory, touched, groups),
         forwards,
         frontier,
         memory,
@@ -90,6 +97,72 @@ impl<'b, T: Copy + Default> Growing<'b, T> {
 
     fn as_slice(&self) -> &[T] {
         &self.items[..self.len]
+    }
+
+    fn into_slice(self) -> &'b [T] {
+        &self.items[..self.len]
+    }
+}
+
+/// Touched keys by place, as lists. A key joins one when it is first touched: at the end, what others wrote would have to be
+/// fetched for it, while they have nothing to do.
+struct Grouping<'b> {
+    /// None, if keys are not sorted.
+    heads: &'b mut [u32],
+    next: Growing<'b, u32>,
+}
+
+impl<'b> Grouping<'b> {
+    fn new(memory: &Workspace<'b>, touched: usize, groups: usize) -> Self {
+        let (groups, touched) = if groups > 1 { (groups, touched) } else { (0, 0) };
+        let heads = memory.arena.fill(groups, |_| EMPTY);
+        Grouping { heads, next: Growing::with_capacity(memory, touched) }
+    }
+
+    /// Adds the key that was touched next.
+    #[inline]
+    fn add(&mut self, memory: &Workspace<'b>, place: Option<u16>) {
+        if self.heads.is_empty() {
+            return;
+        }
+        match place {
+            Some(place) => {
+                let next = join(self.heads, self.next.len as u32, place);
+                self.next.push(memory, next);
+            }
+            // One that is in no list would be missed.
+            None => self.heads = &mut [],
+        }
+    }
+
+    fn into_groups(self) -> Groups<'b> {
+        Groups::new(self.heads, self.next.into_slice())
+    }
+}
+
+/// The last write to each key that a batch has touched.
+#[derive(Clone, Copy)]
+pub struct Latest<'b>(&'b [Option<&'b Record<'b>>]);
+
+impl<'b> Latest<'b> {
+    #[inline]
+    fn record(&self, index: usize) -> &'b Record<'b> {
+        self.0[index].expect("published with its rank")
+    }
+}
+
+impl Touched for Latest<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Change<'_> {
+        let record = self.record(index);
+        Change { column: record.column(), key: record.key(), value: record.value() }
+    }
+
+    fn prefetch(&self, index: usize) {
+        prefetch(self.record(index));
     }
 }
 
@@ -141,7 +214,7 @@ impl<'b> Overlay<'b> {
         let below = place.entry.and_then(|newest| newest.newest_of(record.column(), record.key()));
         let rank = match below {
             Some(below) => below.rank,
-            None => self.next_rank(),
+            None => self.next_rank(record),
         };
         let record = match record.kind() {
             Kind::Operand => {
@@ -153,36 +226,36 @@ impl<'b> Overlay<'b> {
         let (fingerprint, position) = (record.fingerprint, record.position);
         let previous = place.entry;
         let version = &*memory.arena.alloc_with(|| Version { record, previous, position, rank });
-        self.latest.items[rank as usize] = Some(version);
+        self.latest.items[rank as usize] = Some(record);
         self.table.store(place, fingerprint, version);
     }
 
     #[cold]
     fn grow(&mut self) {
-        self.table.grow(self.latest.as_slice().iter().flatten().map(|version| version.record.fingerprint));
+        self.table.grow(self.latest.as_slice().iter().flatten().map(|record| record.fingerprint));
     }
 
     #[inline]
-    fn next_rank(&mut self) -> u32 {
+    fn next_rank(&mut self, record: &Record<'b>) -> u32 {
         self.latest.push(&self.memory, None);
+        self.grouping.add(&self.memory, record.place());
         u32::try_from(self.latest.len - 1).expect("a batch touches fewer than 2^32 keys")
     }
 
     /// All versions of the batch, key by key.
     pub fn versions(&self) -> impl Iterator<Item = &'b Version<'b>> {
         // Keys that share a fingerprint share a chain, in which each looks for its own.
-        let older = |version: &&'b Version<'b>| {
-            version.previous?.newest_of(version.record.column(), version.record.key())
+        let of = |version: Option<&'b Version<'b>>, record: &Record<'b>| {
+            version?.newest_of(record.column(), record.key())
         };
-        let latest = self.latest.as_slice().iter().copied();
-        latest.flat_map(move |newest| std::iter::successors(newest, older))
+        self.latest.as_slice().iter().flatten().flat_map(move |record| {
+            let newest = of(self.table.find(record.fingerprint).entry, record);
+            std::iter::successors(newest, move |version| of(version.previous, record))
+        })
     }
 
-    /// Ends the batch: the last write to every touched key, in the order of first touch, and the memory.
-    pub fn into_latest(self) -> (impl ExactSizeIterator<Item = &'b Record<'b>> + Clone, Workspace<'b>) {
-        let Growing { items, len } = self.latest;
-        let latest = &items[..len];
-        let record = |latest: &Option<&'b Version<'b>>| latest.expect("published with its rank").record;
-        (latest.iter().map(record), self.memory)
+    /// Ends the batch: the last write to every touched key, in the order of first touch, and their groups.
+    pub(crate) fn into_latest(self) -> (Latest<'b>, Groups<'b>) {
+        (Latest(self.latest.into_slice()), self.grouping.into_groups())
     }
 }

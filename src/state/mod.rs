@@ -4,6 +4,7 @@
 //! executor (checkpoints) and enters it (installation): as a whole, or in parts of which only the changed ones travel.
 //! [`ShardedState`] is the built-in state: it is all three.
 
+mod changes;
 mod crew;
 mod merge;
 mod sharded;
@@ -17,13 +18,15 @@ use std::io::{Read, Write};
 use crate::batch::SeqNo;
 use crate::error::StateError;
 
+pub use changes::{Change, Changes};
+pub(crate) use changes::{EMPTY, Groups, Touched, join};
 pub use crew::{Crew, Solo, for_each_chunk, for_each_mut};
 pub use merge::{Merge, MergeOperator, check_merge_laws};
 pub use sharded::{Digest, PartId, ShardedState, ShardedStateBuilder, StateDescriptor, StatePart};
 
 /// A state with create, read, update and delete on keys in named columns.
 ///
-/// A key is any byte string, the empty one too, and belongs to its column alone. Implementors need the first four
+/// A key is any byte string of less than 4 GiB, the empty one too, and belongs to its column alone; so is a value. Implementors need the first four
 /// methods; the others have defaults that are right, only slower.
 ///
 /// What an operation *observes* decides whether it can be a victim of a collision: `read`, `create`, `update` and
@@ -99,9 +102,19 @@ pub trait CRUDState: Send {
         self.put(column, key, &merged);
     }
 
+    /// Where `key` lies among all places, from 0 to `u16::MAX`: keys that are far enough apart can be written by different
+    /// threads. `None` if that cannot be told; then [`commit`](CRUDState::commit) gets the changes of this batch in no groups.
+    ///
+    /// It is asked when an operation writes a key, and depends on nothing but the state before the batch.
+    fn place(&self, column: &str, key: &[u8]) -> Option<u16> {
+        let _ = (column, key);
+        None
+    }
+
     /// Moves a batch's last values into the state: the one commit pass.
     ///
-    /// `changes` holds each touched key once. `crew` lends the executor's threads to states that can use them.
+    /// `changes` holds each touched key once, sorted into groups by their [`place`](CRUDState::place) where that pays. `crew`
+    /// lends the executor's threads to states that can use them.
     ///
     /// # Errors
     ///
@@ -123,50 +136,6 @@ pub trait CRUDState: Send {
 /// Where a state will look for a key: two words that mean something to that state alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whereabouts(pub [u64; 2]);
-
-/// The last value of one key that a batch touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change<'a> {
-    /// The key's column.
-    pub column: &'a str,
-    /// The key.
-    pub key: &'a [u8],
-    /// Its value after the batch; `None` if the batch removed it.
-    pub value: Option<&'a [u8]>,
-}
-
-/// What a batch changed: each touched key once, in the order in which the batch first touched them.
-#[derive(Clone, Copy, Debug)]
-pub struct Changes<'a> {
-    changes: &'a [Change<'a>],
-}
-
-impl<'a> Changes<'a> {
-    /// These changes. The caller upholds that no key occurs twice.
-    pub fn new(changes: &'a [Change<'a>]) -> Self {
-        Changes { changes }
-    }
-
-    /// The changes, in the order of first touch, which is the same on every replica.
-    pub fn iter(&self) -> std::slice::Iter<'a, Change<'a>> {
-        self.changes.iter()
-    }
-
-    /// The changes as a slice.
-    pub fn as_slice(&self) -> &'a [Change<'a>] {
-        self.changes
-    }
-
-    /// Number of keys changed.
-    pub fn len(&self) -> usize {
-        self.changes.len()
-    }
-
-    /// True if the batch changed nothing.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-}
 
 /// A state that is checkpointed and installed as a whole.
 pub trait MonolithicState: Sized + Send + 'static {

@@ -35,9 +35,14 @@ impl<'b> Bytes<'b> {
 
     /// Becomes a copy of `source`, where it lies: moved elsewhere right after it was written in pieces, it would make the
     /// processor wait until all pieces are in the cache.
+    ///
+    /// # Panics
+    ///
+    /// If it has 4 GiB or more.
     #[inline]
     pub fn set(&mut self, arena: &Arena<'b>, source: &[u8]) {
         if source.len() > INLINE {
+            assert!(u32::try_from(source.len()).is_ok(), "keys and values have less than 4 GiB");
             let copied: &'b [u8] = arena.copy(source);
             *self = Bytes::Arena(arena.alloc(copied));
             return;

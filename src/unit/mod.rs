@@ -41,7 +41,7 @@ pub use fingerprint::Fingerprints;
 use moment::Moment;
 use reads::{Read, ReadSet};
 use version::Version;
-use writes::{Content, Kind, Record, WriteSet, Written};
+use writes::{Content, Kind, Of, Record, WriteSet, Written};
 
 /// Where a unit finds what other units of its batch have written.
 pub trait Versions<'b>: Copy + Send {
@@ -105,6 +105,8 @@ pub struct Surroundings<'u, S, V> {
     pub fingerprints: &'u Fingerprints,
     /// How many steps a unit may take ahead of its turn.
     pub steps: u32,
+    /// Whether records say where the state has their keys.
+    pub places: bool,
 }
 
 impl<S, V: Copy> Clone for Surroundings<'_, S, V> {
@@ -289,8 +291,10 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         match self.own(fingerprint, column, key) {
             Some(position) => self.write_again(position, Written { kind, bytes: Bytes::copy(arena, bytes) }),
             None => {
+                let place = if self.around.places { self.around.state.place(column, key) } else { None };
                 let column = self.memory.column(column);
-                let record = Content::record(arena, fingerprint, self.position, (column, key), (kind, bytes));
+                let of = Of { fingerprint, position: self.position, place };
+                let record = Content::record(arena, of, (column, key), (kind, bytes));
                 self.writes.push(arena, record);
             }
         }

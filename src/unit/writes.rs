@@ -37,24 +37,45 @@ pub struct Content<'b> {
     pub fingerprint: u64,
     /// The unit's position.
     pub position: u32,
+    /// Where the state has the key, if it can tell: two fields, to fit.
+    place: u16,
+    has_place: bool,
     kind: Kind,
     column: Name<'b>,
     key: Bytes<'b>,
     bytes: Bytes<'b>,
 }
 
+/// Which write a record is.
+#[derive(Clone, Copy, Debug)]
+pub struct Of {
+    /// Of column and key.
+    pub fingerprint: u64,
+    /// The unit's position.
+    pub position: u32,
+    /// Where the state has the key, if it can tell and somebody wants to know.
+    pub place: Option<u16>,
+}
+
 impl<'b> Content<'b> {
-    /// A write of the unit at `position` to `key` in `column`.
+    /// A write to `key` in `column`.
     #[inline]
     pub fn record(
         arena: &Arena<'b>,
-        fingerprint: u64,
-        position: u32,
+        Of { fingerprint, position, place }: Of,
         (column, key): (Name<'b>, &[u8]),
         (kind, bytes): (Kind, &[u8]),
     ) -> &'b Record<'b> {
-        let blank =
-            || Content { fingerprint, position, kind, column, key: Bytes::EMPTY, bytes: Bytes::EMPTY };
+        let blank = || Content {
+            fingerprint,
+            position,
+            place: place.unwrap_or(0),
+            has_place: place.is_some(),
+            kind,
+            column,
+            key: Bytes::EMPTY,
+            bytes: Bytes::EMPTY,
+        };
         let record = arena.alloc_with(|| Linked::new(blank()));
         record.key.set(arena, key);
         record.bytes.set(arena, bytes);
@@ -71,6 +92,12 @@ impl<'b> Content<'b> {
     #[inline]
     pub fn key(&self) -> &[u8] {
         self.key.get()
+    }
+
+    /// Where the state has the key, if it can tell and somebody wanted to know.
+    #[inline]
+    pub fn place(&self) -> Option<u16> {
+        self.has_place.then_some(self.place)
     }
 
     /// What was written.
@@ -106,9 +133,8 @@ impl<'b> Content<'b> {
 
     /// This write with another effect, for a key that is written again or an operand that is folded.
     pub fn with(&self, written: Written<'b>) -> Record<'b> {
-        let Content { fingerprint, position, column, key, .. } = *self;
         let Written { kind, bytes } = written;
-        Linked::new(Content { fingerprint, position, kind, column, key, bytes })
+        Linked::new(Content { kind, bytes, ..*self })
     }
 }
 

@@ -30,7 +30,7 @@ use super::sequential::{answer_in_place, update_in_place};
 use crate::app::{Reply, Request, ScalableApp};
 use crate::arena::Arenas;
 use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
-use crate::commit::commit;
+use crate::commit::{commit, groups};
 use crate::error::{Failure, InitError, MergePanicked, Text, panic_message};
 use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig};
@@ -269,7 +269,9 @@ where
         let lines =
             memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, chunk), |_| Line::default());
         let forwards = self.consent.forwarding && matches!(plan.way, Way::Forwarding | Way::ByHints);
-        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, forwards);
+        // One thread commits everything in one piece.
+        let groups = if walks { 1 } else { groups(len, self.threads) };
+        let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, forwards, groups);
         let mut planner = std::mem::take(&mut self.planner);
         let planning = (plan.way == Way::ByHints).then(|| Planning::new(seq, &mut planner));
         let run = BatchRun {
@@ -280,6 +282,7 @@ where
                 versions: stamps,
                 fingerprints: &self.fingerprints,
                 steps: self.steps,
+                places: groups > 1,
             },
             retirement: Retirement::new(
                 Slots::new(lines, len, chunk),

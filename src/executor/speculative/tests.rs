@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::app::{Application, Hints};
 use crate::batch::NodeId;
-use crate::error::BoxError;
+use crate::error::{BoxError, StateError};
 use crate::state::tests::assert_seeded_per_process;
+use crate::state::{Change, Changes, Crew};
 
 /// A state that is a map; the oracle, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,39 @@ impl CRUDState for Map {
 
     fn delete(&mut self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
         self.0.remove(&(column.to_owned(), key.to_vec()))
+    }
+
+    /// Of some keys it cannot tell.
+    fn place(&self, column: &str, key: &[u8]) -> Option<u16> {
+        (column != "wide" || !key[1].is_multiple_of(4)).then(|| u16::from(key[0]).wrapping_mul(0x5b31))
+    }
+
+    /// Group by group, if there are any.
+    fn commit(&mut self, _: SeqNo, changes: &Changes<'_>, crew: &mut dyn Crew) -> Result<(), StateError> {
+        let groups = changes.groups();
+        let mut indexes: Vec<usize> = changes.group(0..groups).collect();
+        for group in 0..groups {
+            for Change { column, key, .. } in changes.group(group..group + 1).map(|index| changes.get(index))
+            {
+                let place = usize::from(self.place(column, key).expect("what is in a group has a place"));
+                assert_eq!((place * groups) >> 16, group);
+            }
+        }
+        let all = changes.iter().all(|Change { column, key, .. }| self.place(column, key).is_some());
+        assert_eq!(groups > 0, all && crew.threads() > 1);
+        if groups == 0 {
+            indexes = (0..changes.len()).collect();
+        }
+        let mut sorted = indexes.clone();
+        sorted.sort_unstable();
+        assert!(sorted.into_iter().eq(0..changes.len()), "{indexes:?}");
+        for Change { column, key, value } in indexes.into_iter().map(|index| changes.get(index)) {
+            match value {
+                Some(value) => self.put(column, key, value),
+                None => self.remove(column, key),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,12 +1,12 @@
 //! The commit pass: a batch's last values into the shards, on several threads if that pays.
 //!
-//! The shards are cut into pieces, a few per thread or more, and the changes are grouped by piece: a list per piece, as indexes
-//! into the changes. Each piece then belongs to whichever thread takes it, so threads share nothing but the changes that
-//! they read. As no key occurs twice in the changes, their order does not matter. All buffers are kept for the next
-//! batch.
+//! The shards are cut into pieces, of which each belongs to whichever thread takes it. What goes there is known: the engine has
+//! sorted the changes by [`place`](crate::state::CRUDState::place), which begins with the number of the shard. So threads share
+//! nothing but the changes that they read. As no key occurs twice in the changes, their order does not matter.
 //!
-//! Most keys are far away from the processor. So changes are taken in groups, and the memory of a group's keys is asked for at
-//! once (`near.rs`), before the first of them is written.
+//! Most keys are far away from the processor, and so are changes that another thread's operations made. So changes are taken in
+//! groups, the group's changes are asked for at once, and so is the memory of their keys (`near.rs`), before the first of
+//! them is written.
 
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -15,72 +15,38 @@ use super::key::Key;
 use super::near::bring_near;
 use super::shard::Shard;
 use super::{ShardedState, shard_index};
-use crate::error::StateError;
-use crate::state::{Change, Crew, for_each_chunk};
+use crate::state::{Change, Changes, Crew, for_each_chunk};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Below this many changes, calling the other threads costs more than they save.
 const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 64 };
-/// Into how many pieces per thread the shards are cut, at least, so that a thread that starts late finds less work, not none.
-const PIECES: usize = 4;
-/// And so many changes a piece gets on average, at most, so that what they touch stays near.
-const PIECE: usize = 256;
-/// Changes whose keys are brought near together.
-const GROUP: usize = 16;
-/// The end of a list.
-const END: u32 = u32::MAX;
-
-/// Lists of changes by piece.
-#[derive(Debug, Default)]
-pub struct Grouping {
-    /// Per piece: its first change.
-    first: Vec<u32>,
-    /// Per change: what to do.
-    steps: Vec<Step>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Step {
-    /// The next change of the same piece.
-    next: u32,
-    column: u32,
-    /// The shard, counted from the piece's first.
-    shard: u32,
-}
+/// Changes that are brought near together.
+const NEAR: usize = 16;
 
 impl ShardedState {
     /// Applies `changes`, each to another key.
-    pub(super) fn apply(&mut self, changes: &[Change<'_>], crew: &mut dyn Crew) -> Result<(), StateError> {
-        let too_long = |bytes: &[u8]| u32::try_from(bytes.len()).is_err();
-        if changes.iter().any(|change| too_long(change.key) || change.value.is_some_and(too_long)) {
-            return Err(StateError::Malformed { what: "a key or a value of 4 GiB or more".into() });
-        }
-        if crew.threads() < 2 || changes.len() < PARALLEL || changes.len() >= END as usize {
+    pub(super) fn apply(&mut self, changes: &Changes<'_>, crew: &mut dyn Crew) {
+        if crew.threads() > 1 && changes.len() >= PARALLEL && changes.groups() > 0 {
+            self.apply_groups(changes, crew);
+        } else {
             self.apply_here(changes);
-            return Ok(());
         }
-        let mut grouping = std::mem::take(&mut self.grouping);
-        let pieces = (crew.threads() * PIECES).max(changes.len() / PIECE);
-        let pieces = pieces.next_power_of_two().min(self.shards.len());
-        self.group(changes, &mut grouping, pieces);
-        self.apply_groups(changes, &grouping, crew);
-        self.grouping = grouping;
-        Ok(())
     }
 
     /// Applies `changes` on this thread.
-    fn apply_here(&mut self, changes: &[Change<'_>]) {
+    fn apply_here(&mut self, changes: &Changes<'_>) {
         let mut column = None;
-        for changes in changes.chunks(GROUP) {
-            let mut group = Group::new();
-            for change in changes {
-                if let Some(id) = self.column_of(change, &mut column) {
+        for first in (0..changes.len()).step_by(NEAR) {
+            let mut targets = Targets::new();
+            for index in first..changes.len().min(first + NEAR) {
+                let change = changes.get(index);
+                if let Some(id) = self.column_of(&change, &mut column) {
                     let (shard, key) = self.spot(id, self.columns.get(id), change.key);
-                    group.push(Target { shard, key, value: change.value });
+                    targets.push(Target { shard, key, value: change.value });
                 }
             }
             let mut writer = Writer { shards: &mut self.shards, hasher: &self.hasher, copies: 0 };
-            writer.write(&group);
+            writer.write(&targets);
             self.copies += writer.copies;
         }
     }
@@ -103,46 +69,31 @@ impl ShardedState {
         }
     }
 
-    fn group(&mut self, changes: &[Change<'_>], grouping: &mut Grouping, pieces: usize) {
-        let Grouping { first, steps } = grouping;
-        first.clear();
-        first.resize(pieces, END);
-        steps.clear();
-        // Both are powers of two.
-        let piece_len = self.shards.len() / pieces;
-        let shift = piece_len.trailing_zeros();
-        let mut column = None;
-        for (index, change) in changes.iter().enumerate() {
-            let step = match self.column_of(change, &mut column) {
-                Some(column) => {
-                    let shard = shard_index(self.columns.get(column).place(change.key), self.shards.len());
-                    let head = &mut first[shard >> shift];
-                    let shard = (shard & (piece_len - 1)) as u32;
-                    Step { next: std::mem::replace(head, index as u32), column, shard }
-                }
-                // It only keeps the numbering.
-                None => Step { next: END, column: END, shard: 0 },
-            };
-            steps.push(step);
-        }
-    }
-
-    fn apply_groups(&mut self, changes: &[Change<'_>], grouping: &Grouping, crew: &mut dyn Crew) {
-        let hasher = &self.hasher;
+    /// Applies `changes`, which are in groups, on all threads. Each column is known, or its keys would have no place.
+    fn apply_groups(&mut self, changes: &Changes<'_>, crew: &mut dyn Crew) {
+        let (columns, hasher, len) = (&*self.columns, &self.hasher, self.shards.len());
         let copies = AtomicU64::new(0);
-        let piece_len = self.shards.len() / grouping.first.len();
+        // All are powers of two.
+        let pieces = changes.groups().min(len);
+        let (piece_len, groups) = (len / pieces, changes.groups() / pieces);
         for_each_chunk(crew, &mut self.shards, piece_len, |start, shards: &mut [Shard]| {
             let mut writer = Writer { shards, hasher, copies: 0 };
-            let mut next = grouping.first[start / piece_len];
-            while next != END {
-                let mut group = Group::new();
-                while next != END && group.len() < GROUP {
-                    let (change, step) = (&changes[next as usize], grouping.steps[next as usize]);
-                    let key = Key::new(hasher, step.column, change.key);
-                    group.push(Target { shard: step.shard as usize, key, value: change.value });
-                    next = step.next;
+            let first = start / piece_len * groups;
+            let mut indexes = changes.group(first..first + groups);
+            loop {
+                let near: SmallVec<[usize; NEAR]> = indexes.by_ref().take(NEAR).collect();
+                if near.is_empty() {
+                    break;
                 }
-                writer.write(&group);
+                near.iter().for_each(|&index| changes.prefetch(index));
+                let mut targets = Targets::new();
+                for &index in &near {
+                    let Change { column, key, value } = changes.get(index);
+                    let (id, column) = columns.find(column).expect("what has a place has a column");
+                    let shard = shard_index(column.place(key), len) - start;
+                    targets.push(Target { shard, key: Key::new(hasher, id, key), value });
+                }
+                writer.write(&targets);
             }
             if writer.copies > 0 {
                 // Relaxed: a plain sum; the crew's end of work publishes it.
@@ -160,7 +111,7 @@ struct Target<'c> {
     value: Option<&'c [u8]>,
 }
 
-type Group<'c> = SmallVec<[Target<'c>; GROUP]>;
+type Targets<'c> = SmallVec<[Target<'c>; NEAR]>;
 
 /// Writes changes into shards.
 struct Writer<'s> {
@@ -171,9 +122,9 @@ struct Writer<'s> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, group: &Group<'_>) {
-        bring_near(self.shards, group.iter().map(|target| (target.shard, target.key.hash)));
-        for &Target { shard, key, value } in group {
+    fn write(&mut self, targets: &Targets<'_>) {
+        bring_near(self.shards, targets.iter().map(|target| (target.shard, target.key.hash)));
+        for &Target { shard, key, value } in targets {
             let shard = &mut self.shards[shard];
             match value {
                 Some(value) => shard.set(self.hasher, &mut self.copies, key, value),

@@ -41,7 +41,6 @@ use ahash::RandomState;
 use triomphe::Arc;
 
 use self::columns::{Column, Columns};
-use self::commit::Grouping;
 use self::key::Key;
 use self::near::bring_near;
 use self::shard::Shard;
@@ -69,9 +68,8 @@ pub struct ShardedState {
     columns: Arc<Columns>,
     hasher: RandomState,
     copies: u64,
-    /// Buffers for reuse; they hold nothing between calls.
+    /// A buffer for reuse; it holds nothing between calls.
     merged: Vec<u8>,
-    grouping: Grouping,
 }
 
 /// Settings of a [`ShardedState`]; from [`ShardedState::builder`].
@@ -163,14 +161,7 @@ impl ShardedState {
     }
 
     fn of(shards: Vec<Shard>, columns: Arc<Columns>) -> Self {
-        ShardedState {
-            shards,
-            columns,
-            hasher: process_hasher(),
-            copies: 0,
-            merged: Vec::new(),
-            grouping: Grouping::default(),
-        }
+        ShardedState { shards, columns, hasher: process_hasher(), copies: 0, merged: Vec::new() }
     }
 
     /// A consistent copy that shares all data: O(shards), one reference count each, or two. Its copies count from 0.
@@ -341,12 +332,15 @@ impl CRUDState for ShardedState {
         self.shards[shard].merge(&self.hasher, &mut self.copies, key, with, &mut self.merged);
     }
 
-    /// Applies the changes; many of them shard by shard, on all of the crew's threads.
-    ///
-    /// # Errors
-    ///
-    /// A key or a value of 4 GiB or more. Nothing is changed then.
+    /// The beginning of the key's stable hash; `None` in a column that was never written.
+    #[inline]
+    fn place(&self, column: &str, key: &[u8]) -> Option<u16> {
+        self.columns.find(column).map(|(_, column)| (column.place(key) >> 48) as u16)
+    }
+
+    /// Applies the changes; many of them, if they are in groups, shard by shard, on all of the crew's threads.
     fn commit(&mut self, _seq: SeqNo, changes: &Changes<'_>, crew: &mut dyn Crew) -> Result<(), StateError> {
-        self.apply(changes.as_slice(), crew)
+        self.apply(changes, crew);
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::state::tests::assert_seeded_per_process;
-use crate::state::{Change, DivisibleState, Merge, MonolithicState, Solo};
+use crate::state::{Change, DivisibleState, EMPTY, Groups, Merge, MonolithicState, Solo, join};
 
 type Oracle = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
@@ -427,18 +427,33 @@ fn formats_are_stable() {
     );
 }
 
+/// Commits `changes` with several threads, sorted into `groups` by their places, if each has one.
+fn commit_together(state: &mut ShardedState, changes: &[Change<'_>], groups: usize, threads: usize) {
+    let places = changes.iter().map(|change| state.place(change.column, change.key));
+    let sorted = places.collect::<Option<Vec<u16>>>().map(|places| {
+        let mut heads = vec![EMPTY; groups];
+        let next: Vec<u32> = (0..).zip(places).map(|(index, place)| join(&mut heads, index, place)).collect();
+        (heads, next)
+    });
+    let groups = sorted.as_ref().map_or_else(Groups::default, |(heads, next)| Groups::new(heads, next));
+    let changes = Changes::new(changes).in_groups(groups);
+    state.commit(SeqNo(1), &changes, &mut Threads(threads)).unwrap();
+}
+
 #[test]
 fn commit_in_parallel_equals_commit_in_sequence() {
     let keys: Vec<[u8; 4]> = (0..3000u32).map(u32::to_le_bytes).collect();
-    // Columns change with every change, or stay for some; "new" first occurs where a key of it is removed.
-    for (stay, shards) in [(1, 256), (7, 256), (100, 256), (7, 2), (7, 1)] {
+    // Columns change with every change, or stay for some; "new" first occurs where a key of it is removed. Where columns are
+    // unknown, there are no groups.
+    let columns = ["new", "a", "b", "", "never here"];
+    let known = &columns[1..4];
+    for (stay, shards, columns) in
+        [(1, 256, &columns[..]), (7, 256, known), (100, 256, known), (7, 2, known), (7, 1, known)]
+    {
         let changes = keys.iter().enumerate().map(|(i, key)| {
-            let column = i / stay % 5;
-            Change {
-                column: ["new", "a", "b", "", "never here"][column],
-                key,
-                value: (column != 4 && i % 7 > 0).then_some(&key[..i % 4]),
-            }
+            let column = columns[i / stay % columns.len()];
+            let value = (column != "never here" && i % 7 > 0).then_some(&key[..i % 4]);
+            Change { column, key, value }
         });
         let changes: Vec<Change<'_>> = changes.collect();
         let mut alone = filled(shards, 2000, 0);
@@ -446,12 +461,12 @@ fn commit_in_parallel_equals_commit_in_sequence() {
         alone.commit(SeqNo(1), &Changes::new(&changes), &mut Solo).unwrap();
         assert_eq!(alone.shard_copies(), shards as u64);
         drop(snapshot);
-        for threads in [2, 3] {
+        for (groups, threads) in [(2, 2), (8, 2), (256, 3), (1024, 3)] {
             let mut together = filled(shards, 2000, 0);
             let snapshot = together.snapshot();
             let before = snapshot.digest();
             for _ in 0..2 {
-                together.commit(SeqNo(1), &Changes::new(&changes), &mut Threads(threads)).unwrap();
+                commit_together(&mut together, &changes, groups, threads);
             }
             assert_eq!(content(&together), content(&alone));
             assert_eq!(together.descriptor(), alone.descriptor());
@@ -469,9 +484,7 @@ fn what_several_threads_commit_goes_beside_large_shards() {
         let mut state = filled(shards, 9000, 0);
         let snapshot = state.snapshot();
         let before = snapshot.digest();
-        let commit = |state: &mut ShardedState, changes: &[Change<'_>]| {
-            state.commit(SeqNo(1), &Changes::new(changes), &mut Threads(2)).unwrap();
-        };
+        let commit = |state: &mut ShardedState, changes: &[Change<'_>]| commit_together(state, changes, 8, 2);
         commit(&mut state, &changes);
         assert_eq!((state.shard_copies(), snapshot.digest()), (0, before));
         let mut expected = filled(shards, 9000, 0);

@@ -22,6 +22,8 @@ use crate::sync::{AtomicU64, Ordering};
 const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 64 };
 /// Changes that are brought near together.
 const NEAR: usize = 16;
+/// A state of this many bytes is near enough for one thread that commits alone, as it has committed what came before.
+const SMALL: usize = 1 << 19;
 
 impl ShardedState {
     /// Applies `changes`, each to another key.
@@ -36,6 +38,7 @@ impl ShardedState {
     /// Applies `changes` on this thread.
     fn apply_here(&mut self, changes: &Changes<'_>) {
         let mut column = None;
+        let mut is_near = None;
         for first in (0..changes.len()).step_by(NEAR) {
             let mut targets = Targets::new();
             for index in first..changes.len().min(first + NEAR) {
@@ -46,6 +49,9 @@ impl ShardedState {
                 }
             }
             let mut writer = Writer { shards: &mut self.shards, hasher: &self.hasher, copies: 0 };
+            if !*is_near.get_or_insert_with(|| writer.is_small(&targets)) {
+                writer.bring_near(&targets);
+            }
             writer.write(&targets);
             self.copies += writer.copies;
         }
@@ -93,6 +99,7 @@ impl ShardedState {
                     let shard = shard_index(column.place(key), len) - start;
                     targets.push(Target { shard, key: Key::new(hasher, id, key), value });
                 }
+                writer.bring_near(&targets);
                 writer.write(&targets);
             }
             if writer.copies > 0 {
@@ -122,8 +129,16 @@ struct Writer<'s> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, targets: &Targets<'_>) {
+    /// True if all shards together are probably small: if they are like that of the first target.
+    fn is_small(&self, targets: &Targets<'_>) -> bool {
+        targets.first().is_none_or(|target| self.shards[target.shard].size() * self.shards.len() <= SMALL)
+    }
+
+    fn bring_near(&self, targets: &Targets<'_>) {
         bring_near(self.shards, targets.iter().map(|target| (target.shard, target.key.hash)));
+    }
+
+    fn write(&mut self, targets: &Targets<'_>) {
         for &Target { shard, key, value } in targets {
             let shard = &mut self.shards[shard];
             match value {

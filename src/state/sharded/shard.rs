@@ -191,6 +191,11 @@ impl Shard {
         self.recent.as_ref().map_or(self.base.table.len(), |recent| recent.len)
     }
 
+    /// Bytes of its records, without what is beside the base.
+    pub fn size(&self) -> usize {
+        self.base.table.size()
+    }
+
     /// The digest of the canonical bytes, from `compute` if it is not known. Snapshots share it.
     pub fn digest(&self, compute: impl FnOnce(&Shard) -> Digest) -> Digest {
         let known = self.recent.as_ref().map_or(&self.base.digest, |recent| &recent.digest);

@@ -157,3 +157,13 @@ impl<'b> Written<'b> {
 
 /// All writes of one unit, each key once.
 pub type WriteSet<'b> = ArenaSet<'b, &'b Record<'b>, 4>;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_cache_line() {
+        assert_eq!(size_of::<Record<'_>>(), 64);
+    }
+}

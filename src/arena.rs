@@ -1,12 +1,12 @@
-//! Memory of a batch: one bump arena per executing thread and one for retirement, all reset together.
+//! Memory of a batch: one bump arena per executing thread and one for retirement.
 //!
 //! What a batch allocates is borrowed from [`Arenas::lend`] for the batch's lifetime `'b`, so the borrow checker proves
 //! what has to be proved before a reset: no unit, record or reader of the batch exists any more, on any thread.
 //!
-//! Once a batch has needed more than there was, every thread gets as much as the hungriest had, at once and in one piece:
-//! threads do not share batches out evenly, and each would meet the most it ever needs at another time. New memory is slow
-//! the first time it is touched (a huge page takes longer than a batch), so each thread touches its own before it begins.
-//! From then on, nothing is asked of the heap.
+//! Once a batch has needed more than there was, every thread that comes to a later one gets as much as the hungriest had, at
+//! once and in one piece, within limits ([`SHARES`], [`MOST`]): threads do not share batches out evenly, and each would meet the
+//! most it ever needs at another time. New memory is slow the first time it is touched (a huge page may take longer than a
+//! batch), so each thread touches its own before it begins. After a few batches, nothing is asked of the heap.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::sync::{Cell, Mutex, RefCell};
 /// A thread is expected to need at most so many times its share of what a batch needs: with many threads, one that had to run
 /// nearly all of a batch is no measure for the others.
 const SHARES: usize = 2;
+/// Bytes that are kept ready for what one thread may need. What exceeds that is asked for when it is needed.
+const MOST: usize = 1 << 25;
 
 /// What one thread keeps from batch to batch.
 #[derive(Debug, Default)]
@@ -38,10 +40,10 @@ struct Room {
 pub struct Arenas {
     workers: Vec<Memory>,
     retirement: Memory,
-    /// What they held when they were lent last.
+    /// What they have to hold when they are lent.
     room: Room,
-    /// They did not hold so much before.
-    is_new: bool,
+    /// What they held when they were lent last, the workers' and retirement's.
+    held: Vec<usize>,
 }
 
 /// A column's name in an arena: one word, so that records stay small.
@@ -70,24 +72,25 @@ impl Arenas {
     /// Arenas for `threads` threads.
     pub fn new(threads: usize) -> Self {
         let workers = (0..threads).map(|_| Memory::default()).collect();
-        Arenas { workers, retirement: Memory::default(), room: Room::default(), is_new: false }
+        Arenas { workers, retirement: Memory::default(), room: Room::default(), held: vec![0; threads + 1] }
     }
 
     /// Forgets the last batch, and lends the memory to the next: to each thread, and to retirement.
     pub fn lend<'b>(&'b mut self) -> (Lent<'b>, Workspace<'b>) {
-        let needed = self.needed();
-        self.is_new = needed != self.room;
-        self.room = needed;
-        let retirement = self.retirement.open(needed.retirement);
+        self.room = self.needed();
+        for (held, memory) in self.held.iter_mut().zip(self.workers.iter().chain([&self.retirement])) {
+            *held = memory.bump.allocated_bytes();
+        }
+        let retirement = self.retirement.open(self.room.retirement);
         let mut workers = self.workers.iter_mut();
         let lent = retirement.arena.fill(workers.len(), |_| Mutex::new(workers.next()));
-        (Lent { workers: lent, room: needed.worker }, retirement)
+        (Lent { workers: lent, room: self.room.worker }, retirement)
     }
 
-    /// True if the last batch needed more memory than there was, or was the first to have so much. How long it took says
-    /// little about others like it.
+    /// True if memory was asked for since it was lent last. How long a batch took then says little about others like it.
     pub fn have_grown(&self) -> bool {
-        self.is_new || self.needed() != self.room
+        let memories = self.workers.iter().chain([&self.retirement]);
+        memories.zip(&self.held).any(|(memory, &held)| memory.bump.allocated_bytes() > held)
     }
 
     /// What arenas should hold by now.
@@ -95,9 +98,10 @@ impl Arenas {
         let used = || self.workers.iter().map(Memory::used);
         let share = used().sum::<usize>() / self.workers.len().max(1);
         let most = used().max().unwrap_or(0).min(SHARES * share);
+        let room = |used: usize| used.min(MOST).next_power_of_two();
         Room {
-            worker: self.room.worker.max(most.next_power_of_two()),
-            retirement: self.room.retirement.max(self.retirement.used().next_power_of_two()),
+            worker: self.room.worker.max(room(most)),
+            retirement: self.room.retirement.max(room(self.retirement.used())),
         }
     }
 }
@@ -112,6 +116,8 @@ impl Memory {
     fn open(&mut self, room: usize) -> Workspace<'_> {
         self.bump.reset();
         if self.bump.chunk_capacity() < room {
+            // First, what there was is given back.
+            self.bump = Bump::new();
             self.bump = Bump::with_capacity(room);
             self.bump.alloc_slice_fill_copy(room, 0_u8);
             self.bump.reset();
@@ -193,7 +199,7 @@ mod tests {
     fn what_one_thread_needed_all_have_from_then_on() {
         let mut arenas = Arenas::new(2);
         assert!(batch(&mut arenas, &[Some(100_000), None]), "there was nothing");
-        assert!(batch(&mut arenas, &[Some(40_000), Some(60_000)]), "new, and enough");
+        assert!(batch(&mut arenas, &[Some(40_000), Some(60_000)]), "there is enough now, but it is new");
         let capacities_then = capacities(&arenas);
         assert!(capacities_then.iter().all(|&bytes| bytes >= 100_000), "{capacities_then:?}");
         assert!(!batch(&mut arenas, &[Some(0), Some(100_000)]));
@@ -209,7 +215,8 @@ mod tests {
             batch(&mut arenas, &[Some(100_000), None]);
         }
         assert_eq!(capacities(&arenas)[1], 0);
-        batch(&mut arenas, &[None, Some(100_000)]);
+        assert!(!arenas.have_grown());
+        assert!(batch(&mut arenas, &[None, Some(10_000)]));
         assert!(capacities(&arenas)[1] >= 100_000);
         assert!(!batch(&mut arenas, &[None, Some(100_000)]));
     }
@@ -221,7 +228,16 @@ mod tests {
         (0..4).for_each(|_| {
             batch(&mut arenas, &alone);
         });
-        assert!(!arenas.have_grown());
+        assert!(!arenas.have_grown(), "but it has what it needs");
         assert!(capacities(&arenas)[1..].iter().all(|&bytes| bytes < 100_000), "{:?}", capacities(&arenas));
+    }
+
+    #[test]
+    fn a_giant_batch_is_no_measure_either() {
+        let mut arenas = Arenas::new(2);
+        for _ in 0..2 {
+            batch(&mut arenas, &[Some(4 * MOST), Some(0)]);
+        }
+        assert!(capacities(&arenas)[1] <= 2 * MOST, "{:?}", capacities(&arenas));
     }
 }

@@ -18,7 +18,7 @@ pub fn groups(len: usize, threads: usize) -> usize {
     if threads < 2 {
         return 1;
     }
-    (threads * GROUPS).max(len / OPERATIONS).next_power_of_two().min(MOST)
+    (threads * GROUPS).max(len / OPERATIONS).min(MOST).next_power_of_two()
 }
 
 /// Commits a fully retired batch. `crew` is lent to states that can write in parallel.
@@ -34,4 +34,15 @@ pub fn commit<S: CRUDState>(
 ) -> Result<(), StateError> {
     let (latest, groups) = overlay.into_latest();
     state.commit(seq, &Changes::of_batch(&latest).in_groups(groups), crew)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::groups;
+
+    #[test]
+    fn there_are_enough_groups_for_all_threads_and_for_long_batches() {
+        let counts = [(1000, 1), (0, 2), (128, 2), (1024, 3), (8192, 2), (usize::MAX, 2)];
+        assert_eq!(counts.map(|(len, threads)| groups(len, threads)), [1, 8, 8, 16, 64, 1 << 16]);
+    }
 }

@@ -23,7 +23,7 @@ use crate::arena::Workspace;
 use crate::raw::pending::{Head, Pending};
 use crate::raw::prefetch::prefetch;
 use crate::raw::table::{Table, Writer};
-use crate::state::{Change, EMPTY, Groups, Touched, join};
+use crate::state::{Change, END, Groups, Touched, join};
 use crate::unit::Outcome;
 use crate::unit::set::Fingerprinted;
 use crate::unit::version::Version;
@@ -115,7 +115,7 @@ struct Grouping<'b> {
 impl<'b> Grouping<'b> {
     fn new(memory: &Workspace<'b>, touched: usize, groups: usize) -> Self {
         let (groups, touched) = if groups > 1 { (groups, touched) } else { (0, 0) };
-        let heads = memory.arena.fill(groups, |_| EMPTY);
+        let heads = memory.arena.fill(groups, |_| END);
         Grouping { heads, next: Growing::with_capacity(memory, touched) }
     }
 

@@ -57,6 +57,12 @@ impl<'a> Changes<'a> {
         Changes { changes: Source::Batch(touched), groups: Groups::default() }
     }
 
+    /// The same changes, in no groups.
+    #[must_use]
+    pub fn ungrouped(self) -> Self {
+        Changes { groups: Groups::default(), ..self }
+    }
+
     /// The same changes, in these groups.
     pub(crate) fn in_groups(self, groups: Groups<'a>) -> Self {
         Changes { groups, ..self }
@@ -141,8 +147,8 @@ impl fmt::Debug for Changes<'_> {
     }
 }
 
-/// The end of a list.
-const END: u32 = u32::MAX;
+/// The end of a list, and the beginning of an empty one.
+pub(crate) const END: u32 = u32::MAX;
 
 /// Changes sorted by place: a list of indexes per group.
 #[derive(Clone, Copy, Debug, Default)]
@@ -158,13 +164,38 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// An empty list.
-pub(crate) const EMPTY: u32 = END;
-
 /// Adds the change at `index` to the list of its group; returns what is to be found at `index` in the array of successors. The
 /// number of lists is a power of two, from 2 to 65536.
 #[inline]
 pub(crate) fn join(heads: &mut [u32], index: u32, place: u16) -> u32 {
     let shift = u16::BITS - heads.len().trailing_zeros();
     std::mem::replace(&mut heads[usize::from(place >> shift)], index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_change_is_in_the_group_of_its_place() {
+        for lists in [2, 8, 1 << 16] {
+            let mut heads = vec![END; lists];
+            let places = [0, 1, 0x1fff, 0x2000, 0x7fff, 0x8000, 0xfffe, 0xffff, 0];
+            let next: Vec<u32> =
+                (0..).zip(places).map(|(index, place)| join(&mut heads, index, place)).collect();
+            let changes = [Change { column: "", key: b"", value: None }; 9];
+            let changes = Changes::new(&changes).in_groups(Groups::new(&heads, &next));
+            assert_eq!((changes.groups(), changes.ungrouped().groups()), (lists, 0));
+            let mut found = Vec::new();
+            for group in 0..lists {
+                for index in changes.group(group..group + 1) {
+                    assert_eq!((usize::from(places[index]) * lists) >> 16, group);
+                    found.push(index);
+                }
+            }
+            assert_eq!(found, changes.group(0..lists).collect::<Vec<_>>());
+            found.sort_unstable();
+            assert!(found.into_iter().eq(0..9));
+        }
+    }
 }

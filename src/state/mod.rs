@@ -19,7 +19,7 @@ use crate::batch::SeqNo;
 use crate::error::StateError;
 
 pub use changes::{Change, Changes};
-pub(crate) use changes::{EMPTY, Groups, Touched, join};
+pub(crate) use changes::{END, Groups, Touched, join};
 pub use crew::{Crew, Solo, for_each_chunk, for_each_mut};
 pub use merge::{Merge, MergeOperator, check_merge_laws};
 pub use sharded::{Digest, PartId, ShardedState, ShardedStateBuilder, StateDescriptor, StatePart};
@@ -105,7 +105,11 @@ pub trait CRUDState: Send {
     /// Where `key` lies among all places, from 0 to `u16::MAX`: keys that are far enough apart can be written by different
     /// threads. `None` if that cannot be told; then [`commit`](CRUDState::commit) gets the changes of this batch in no groups.
     ///
-    /// It is asked when an operation writes a key, and depends on nothing but the state before the batch.
+    /// In batches that several threads run, it is asked when an operation writes a key, from any thread, also by runs that are
+    /// thrown away. It depends on nothing but the state before the batch.
+    ///
+    /// Who passes `commit` on to a state inside passes this on to it, too, or the changes
+    /// [in no groups](Changes::ungrouped).
     fn place(&self, column: &str, key: &[u8]) -> Option<u16> {
         let _ = (column, key);
         None

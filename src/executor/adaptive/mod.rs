@@ -3,7 +3,8 @@
 //! Batches are judged by size class (powers of two), because what pays at 4096 operations may cost at 16. For each class
 //! the governor keeps the time per operation of each way, uses the best one, and now and then tries another in a
 //! short burst. The first runs of a burst do not count where they are short, because they pay for waking the workers and for
-//! moving the state to the other caches; of a way's first burst, some more, in which memory grows. A burst is measured in time,
+//! moving the state to the other caches; of a way's first burst, some more, in which the state's memory grows. Batches for
+//! which the engine's own grows are passed over. A burst is measured in time,
 //! not in operations, and has some runs at least; one that is clearly losing ends early. The pause until
 //! the next burst is the longer the more was lost, and doubles while bursts lose, so that together they cost less than one
 //! percent; only after a way's first loss, which may be chance, the next burst comes soon. So it does for a way that was

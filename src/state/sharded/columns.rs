@@ -31,9 +31,14 @@ impl Column {
     /// shards, so ascending order of it is the same order for every number of shards.
     #[inline]
     pub fn place(&self, key: &[u8]) -> u64 {
-        let mixed = (stable_hash(key) ^ self.salt).wrapping_mul(MIX);
-        mixed ^ (mixed >> 32)
+        place(self.salt, key)
     }
+}
+
+#[inline]
+fn place(salt: u64, key: &[u8]) -> u64 {
+    let mixed = (stable_hash(key) ^ salt).wrapping_mul(MIX);
+    mixed ^ (mixed >> 32)
 }
 
 #[inline]
@@ -66,6 +71,15 @@ impl Columns {
         let same = |&id: &u32| *self.list[id as usize].name == *name;
         let id = *self.index.find(self.hasher.hash_one(name), same)?;
         Some((id, &self.list[id as usize]))
+    }
+
+    /// [`Column::place`] of a key of the column of this name, also if that has not been seen yet.
+    #[inline]
+    pub fn place(&self, name: &str, key: &[u8]) -> u64 {
+        match self.find(name) {
+            Some((_, column)) => column.place(key),
+            None => place(stable_hash(name.as_bytes()), key),
+        }
     }
 
     /// The column with this id.

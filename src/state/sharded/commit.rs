@@ -4,9 +4,11 @@
 //! sorted the changes by [`place`](crate::state::CRUDState::place), which begins with the number of the shard. So threads share
 //! nothing but the changes that they read. As no key occurs twice in the changes, their order does not matter.
 //!
-//! Most keys are far away from the processor, and so are changes that another thread's operations made. So changes are taken in
-//! groups, the group's changes are asked for at once, and so is the memory of their keys (`near.rs`), before the first of
-//! them is written.
+//! Most keys are far away from the processor, and so are changes that another thread's operations made. So changes are taken a
+//! few at a time, these are asked for at once, and so is the memory of their keys (`near.rs`), before the first of them is
+//! written. One thread alone asks for nothing where the state is small: it has written there before.
+
+use std::sync::PoisonError;
 
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -16,7 +18,7 @@ use super::near::bring_near;
 use super::shard::Shard;
 use super::{ShardedState, shard_index};
 use crate::state::{Change, Changes, Crew, for_each_chunk};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Below this many changes, calling the other threads costs more than they save.
 const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 64 };
@@ -31,17 +33,17 @@ impl ShardedState {
         if crew.threads() > 1 && changes.len() >= PARALLEL && changes.groups() > 0 {
             self.apply_groups(changes, crew);
         } else {
-            self.apply_here(changes);
+            self.apply_here(changes, 0..changes.len());
         }
     }
 
-    /// Applies `changes` on this thread.
-    fn apply_here(&mut self, changes: &Changes<'_>) {
+    /// Applies those of `changes` that have these `indexes` on this thread.
+    fn apply_here(&mut self, changes: &Changes<'_>, mut indexes: impl ExactSizeIterator<Item = usize>) {
         let mut column = None;
-        let mut is_near = None;
-        for first in (0..changes.len()).step_by(NEAR) {
+        let mut is_small = true;
+        while indexes.len() > 0 {
             let mut targets = Targets::new();
-            for index in first..changes.len().min(first + NEAR) {
+            for index in indexes.by_ref().take(NEAR) {
                 let change = changes.get(index);
                 if let Some(id) = self.column_of(&change, &mut column) {
                     let (shard, key) = self.spot(id, self.columns.get(id), change.key);
@@ -49,7 +51,8 @@ impl ShardedState {
                 }
             }
             let mut writer = Writer { shards: &mut self.shards, hasher: &self.hasher, copies: 0 };
-            if !*is_near.get_or_insert_with(|| writer.is_small(&targets)) {
+            is_small = is_small && writer.is_small(&targets);
+            if !is_small {
                 writer.bring_near(&targets);
             }
             writer.write(&targets);
@@ -75,10 +78,11 @@ impl ShardedState {
         }
     }
 
-    /// Applies `changes`, which are in groups, on all threads. Each column is known, or its keys would have no place.
+    /// Applies `changes`, which are in groups, on all threads; those of new columns afterwards, on this one.
     fn apply_groups(&mut self, changes: &Changes<'_>, crew: &mut dyn Crew) {
         let (columns, hasher, len) = (&*self.columns, &self.hasher, self.shards.len());
         let copies = AtomicU64::new(0);
+        let new = Mutex::new(Vec::new());
         // All are powers of two.
         let pieces = changes.groups().min(len);
         let (piece_len, groups) = (len / pieces, changes.groups() / pieces);
@@ -95,7 +99,10 @@ impl ShardedState {
                 let mut targets = Targets::new();
                 for &index in &near {
                     let Change { column, key, value } = changes.get(index);
-                    let (id, column) = columns.find(column).expect("what has a place has a column");
+                    let Some((id, column)) = columns.find(column) else {
+                        new.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+                        continue;
+                    };
                     let shard = shard_index(column.place(key), len) - start;
                     targets.push(Target { shard, key: Key::new(hasher, id, key), value });
                 }
@@ -108,6 +115,8 @@ impl ShardedState {
             }
         });
         self.copies += copies.load(Ordering::Relaxed);
+        let new = new.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.apply_here(changes, new.into_iter());
     }
 }
 
@@ -129,9 +138,10 @@ struct Writer<'s> {
 }
 
 impl Writer<'_> {
-    /// True if all shards together are probably small: if they are like that of the first target.
+    /// True if all shards together are probably small: if they are like those of the targets.
     fn is_small(&self, targets: &Targets<'_>) -> bool {
-        targets.first().is_none_or(|target| self.shards[target.shard].size() * self.shards.len() <= SMALL)
+        let size: usize = targets.iter().map(|target| self.shards[target.shard].size()).sum();
+        size * self.shards.len() <= SMALL * targets.len()
     }
 
     fn bring_near(&self, targets: &Targets<'_>) {

@@ -332,10 +332,10 @@ impl CRUDState for ShardedState {
         self.shards[shard].merge(&self.hasher, &mut self.copies, key, with, &mut self.merged);
     }
 
-    /// The beginning of the key's stable hash; `None` in a column that was never written.
+    /// The beginning of the key's stable hash.
     #[inline]
     fn place(&self, column: &str, key: &[u8]) -> Option<u16> {
-        self.columns.find(column).map(|(_, column)| (column.place(key) >> 48) as u16)
+        Some((self.columns.place(column, key) >> 48) as u16)
     }
 
     /// Applies the changes; many of them, if they are in groups, shard by shard, on all of the crew's threads.

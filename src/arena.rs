@@ -116,7 +116,7 @@ impl Memory {
     fn open(&mut self, room: usize) -> Workspace<'_> {
         self.bump.reset();
         if self.bump.chunk_capacity() < room {
-            // First, what there was is given back.
+            // What there was is given back before more is asked for.
             self.bump = Bump::new();
             self.bump = Bump::with_capacity(room);
             self.bump.alloc_slice_fill_copy(room, 0_u8);

@@ -1,8 +1,8 @@
 //! What all models need: bounded runs, data whose accesses loom watches, and threads that borrow.
 
-use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::panic::{resume_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use loom::cell::UnsafeCell;
@@ -13,6 +13,22 @@ pub use crate::marks::Marks;
 /// Thread switches in one execution before loom calls it endless.
 const BRANCHES: usize = 20_000;
 
+/// Ends the process when loom gives up a schedule as endless, which fails the model: who goes round in it may do so for minutes
+/// while loom takes the model down.
+fn end_with_endless_schedules() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = take_hook();
+        set_hook(Box::new(move |panic| {
+            report(panic);
+            if panic.payload_as_str().is_some_and(|text| text.starts_with("Model exceeded maximum number of"))
+            {
+                std::process::exit(101);
+            }
+        }));
+    });
+}
+
 /// Runs `model` under every schedule with at most `preemptions` preemptions, and prints how many that were.
 ///
 /// `LOOM_MAX_PREEMPTIONS` and `LOOM_MAX_BRANCHES` override the bounds. Marks that were not reached in any schedule fail
@@ -22,6 +38,7 @@ const BRANCHES: usize = 20_000;
 ///
 /// If any schedule does.
 pub fn run_model(name: &str, preemptions: usize, marks: &'static [&'static str], model: fn(&Marks)) {
+    end_with_endless_schedules();
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
     builder.max_threads = 5;

@@ -26,8 +26,8 @@ pub use sharded::{Digest, PartId, ShardedState, ShardedStateBuilder, StateDescri
 
 /// A state with create, read, update and delete on keys in named columns.
 ///
-/// A key is any byte string of less than 4 GiB, the empty one too, and belongs to its column alone; so is a value. Implementors need the first four
-/// methods; the others have defaults that are right, only slower.
+/// A key is any byte string of less than 4 GiB, the empty one too, and belongs to its column alone. A value has less than 4 GiB,
+/// too. Implementors need the first four methods; the others have defaults that are right, only slower.
 ///
 /// What an operation *observes* decides whether it can be a victim of a collision: `read`, `create`, `update` and
 /// `delete` observe what was there before; `put`, `remove` and `merge` do not.

@@ -279,7 +279,6 @@ impl Setup {
         let (lent, memory) = self.arenas.lend();
         let lines = memory.arena.fill(Slots::<Finished<'_, Answer>>::lines(len, len), |_| Line::default());
         let slots = Slots::new(lines, len, len);
-        // One thread commits, so there is nothing to sort for others.
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, self.forwards, 1);
         let planning = self.hints.then(|| Planning::new(SeqNo::ZERO, &mut self.planner));
         let mut aside = |_: &Numbers| {};

@@ -8,8 +8,6 @@
 //! most it ever needs at another time. New memory is slow the first time it is touched (a huge page may take longer than a
 //! batch), so each thread touches its own before it begins. After a few batches, nothing is asked of the heap.
 
-use std::time::Duration;
-
 use bumpalo::Bump;
 
 use crate::raw::arena::Arena;
@@ -57,8 +55,8 @@ pub struct Workspace<'b> {
     scratch: RefCell<&'b mut Vec<u8>>,
     /// The last column that was copied to the arena; most operations stay in one.
     column: Cell<Name<'b>>,
-    /// How long operations took this thread the first time they were run, where that is measured.
-    pub worked: Cell<Duration>,
+    /// How long operations took this thread the first time they were run, where that is measured, in ticks of a stopwatch.
+    pub worked: Cell<u64>,
 }
 
 /// The workspaces of one batch, each to be taken once, by its thread.
@@ -126,7 +124,7 @@ impl Memory {
             arena: Arena::new(&mut self.bump),
             scratch: RefCell::new(&mut self.scratch),
             column: Cell::new(&""),
-            worked: Cell::new(Duration::ZERO),
+            worked: Cell::new(0),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | [`try_lock`] | data behind a lock that nobody ever waits for |
 //! | [`table`] | a table of references that outlives each batch's references |
 //! | [`chunks`] | taking a mutable slice apart |
+//! | [`stopwatch`] | timing single operations |
 //! | [`exchange`] | turning a vector's items into others, on several threads |
 #![allow(unsafe_code)]
 
@@ -20,5 +21,6 @@ pub mod gate;
 pub mod pending;
 pub mod prefetch;
 pub mod slots;
+pub mod stopwatch;
 pub mod table;
 pub mod try_lock;

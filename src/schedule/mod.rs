@@ -22,6 +22,7 @@ pub mod stock;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 use smallvec::SmallVec;
@@ -32,11 +33,12 @@ use crate::batch::Update;
 use crate::error::MergePanicked;
 use crate::pool::Queue;
 use crate::raw::gate::Payload;
+use crate::raw::stopwatch::{Scale, Stopwatch};
 use crate::reply::UpdateReply;
 use crate::resolver::Stamps;
 use crate::retire::{AtTurn, Finished, Retirement};
 use crate::state::CRUDState;
-use crate::sync::{AtomicU64, Instant, Mutex, Ordering, spin_loop, yield_now};
+use crate::sync::{AtomicU64, Mutex, Ordering, spin_loop, yield_now};
 use crate::unit::writes::{Record, Written};
 use crate::unit::{ExecutionUnit, Surroundings};
 use backlog::Backlog;
@@ -89,7 +91,7 @@ pub struct BatchRun<'r, 'b, A: Application<S>, S> {
     pub planning: Option<Planning<'r>>,
     /// How the batch is spread.
     pub spread: Spread,
-    /// How long the operations that are measured took the first time they were run, in nanoseconds.
+    /// How long the operations that are measured took the first time they were run, in ticks of a stopwatch.
     pub worked: AtomicU64,
     /// What looking up keys gave.
     pub seen: Mutex<Seen>,
@@ -142,8 +144,16 @@ where
         }
         if self.spread.measured > 0 {
             // Relaxed: a sum, read when all threads have left.
-            self.worked.fetch_add(stock.memory.worked.get().as_nanos() as u64, Ordering::Relaxed);
+            self.worked.fetch_add(stock.memory.worked.get(), Ordering::Relaxed);
         }
+    }
+
+    /// How long the operations took the first time they were run, when all threads have left, by what some of them took.
+    pub fn worked(&self, scale: Scale) -> Duration {
+        let len = self.updates.len();
+        let share = len as f64 / len.div_ceil(self.spread.measured.max(1)).max(1) as f64;
+        // Relaxed: all threads have left.
+        scale.time_of(self.worked.load(Ordering::Relaxed)).mul_f64(share)
     }
 
     /// Each operation at its turn, on this thread, which looks aside now and then if it `looks`.
@@ -305,7 +315,7 @@ where
         let Finished { outcome, reply, .. } = finished;
         let measured = self.spread.measured;
         let start =
-            (measured > 0 && position.is_multiple_of(measured) && outcome.runs == 0).then(Instant::now);
+            (measured > 0 && position.is_multiple_of(measured) && outcome.runs == 0).then(Stopwatch::start);
         let memory = &mut stock.memory;
         let worked = memory.worked.get();
         let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
@@ -314,7 +324,7 @@ where
             *reply = Some(self.app.speculatively_execute_ref(&mut unit, update.operation()));
         }));
         if let Some(start) = start {
-            memory.worked.set(worked + start.elapsed());
+            memory.worked.set(worked + start.ticks());
         }
         ran
     }

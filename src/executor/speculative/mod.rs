@@ -36,6 +36,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig};
 use crate::raw::gate::Payload;
 use crate::raw::slots::{Line, Slots};
+use crate::raw::stopwatch::Scale;
 use crate::raw::table::Table;
 use crate::reply::BatchReplies;
 use crate::resolver::{self, Overlay};
@@ -45,7 +46,7 @@ use crate::schedule::planning::Planning;
 use crate::schedule::prefetch::{Plan as Prefetch, Prefetching, Seen};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
-use crate::sync::{Arc, AtomicU64, Instant, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Instant, Mutex};
 use crate::unit::{Fingerprints, Surroundings};
 
 /// Unordered requests worth less than this together are answered on the executor's thread.
@@ -297,10 +298,9 @@ where
             worked: AtomicU64::new(0),
             aside: CachePadded::new(Mutex::new(aside)),
         };
+        let scale = (measured > 0).then(Scale::begin);
         let ran = carry_out(&mut self.pool, &run, walks, in_chunks);
-        // Relaxed: all threads have left. What some operations took stands for all of them.
-        let share = len as f64 / len.div_ceil(measured.max(1)).max(1) as f64;
-        let worked = Duration::from_nanos(run.worked.load(Ordering::Relaxed)).mul_f64(share);
+        let worked = scale.map_or(Duration::ZERO, |scale| run.worked(scale));
         let planner_is_sound = run.planning.as_ref().is_none_or(Planning::has_succeeded);
         let seen = run.seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         let tail = settle(seq, run.retirement.into_tail(), ran)?;

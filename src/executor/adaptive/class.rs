@@ -110,6 +110,12 @@ impl Class {
         self.replayed[Way::OneMoment as usize].add(1.0);
     }
 
+    /// True if a batch has been taken in.
+    #[cfg(test)]
+    pub fn knows(&self) -> bool {
+        self.operation_ns.0.is_some()
+    }
+
     /// How to run a batch of `len` operations.
     pub fn way(&mut self, len: usize, common: &Common) -> Way {
         let Some(per_operation) = self.operation_ns.0 else {

@@ -118,6 +118,12 @@ impl Governor {
         self.classes.iter_mut().for_each(Class::expect_contention);
     }
 
+    /// True if something is known of batches of `len` operations.
+    #[cfg(test)]
+    pub(crate) fn knows(&self, len: usize) -> bool {
+        self.classes[size_class(len)].knows()
+    }
+
     /// Lets each thread retire what it has run.
     #[cfg(any(test, shuttle, feature = "internals"))]
     pub(crate) fn always_retire_own(&mut self) {

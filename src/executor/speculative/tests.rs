@@ -304,6 +304,23 @@ fn an_epoch_wrap_changes_nothing() {
 }
 
 #[test]
+fn a_batch_for_which_memory_grew_is_not_judged() {
+    let mut engine = engine(2, u64::MAX, ExecutionMode::Speculate, true);
+    let (mut state, mut random) = (Map::default(), Random(5));
+    let mut grown = 0;
+    for seq in 1.. {
+        let batch = batch(seq, 300, 10, 100, &mut random);
+        engine.execute(&Steps, &mut state, batch, &mut |_| {}).expect("no failure");
+        assert_eq!(engine.governor.knows(300), !engine.arenas.have_grown(), "batch {seq}");
+        if engine.governor.knows(300) {
+            break;
+        }
+        grown += 1;
+    }
+    assert!(grown > 0, "there was no memory before");
+}
+
+#[test]
 fn without_a_plan_it_looks_aside_all_the_same() {
     let mut engine = engine(1, u64::MAX, ExecutionMode::SpeculateByHints, true);
     let mut batch = additions(20, 0..0, None);

@@ -90,7 +90,8 @@ pub struct Writer<'b, T> {
     tables: &'b mut Vec<*mut Slots>,
     current: &'b AtomicPtr<Slots>,
     epoch: u64,
-    used: usize,
+    /// How many more fingerprints fit: half of the slots stay empty, as probes end there.
+    room: usize,
     /// Invariant in `'b`: entries go in for `'b` and come out for `'b`.
     _entries: PhantomData<fn(&'b T) -> &'b T>,
 }
@@ -158,7 +159,7 @@ impl Table {
         let Table { tables, current, epoch } = self;
         let (current, epoch) = (&*current, *epoch);
         let reader = Reader { current, epoch, _entries: PhantomData };
-        (reader, Writer { tables, current, epoch, used: 0, _entries: PhantomData })
+        (reader, Writer { tables, current, epoch, room: wanted / 2, _entries: PhantomData })
     }
 
     /// Numbers the epoch; when the numbers are used up, clears the tags once.
@@ -262,23 +263,23 @@ impl<'b, T> Writer<'b, T> {
             // Relaxed, then Release: whoever sees the tag sees the entry.
             slot.entry.store(value, Ordering::Relaxed);
             slot.tag.store(tag, Ordering::Release);
-            self.used += 1;
+            self.room -= 1;
         }
     }
 
     /// True if a new fingerprint needs a larger table first.
     #[inline]
     pub fn must_grow(&self) -> bool {
-        (self.used + 1) * 2 > self.slots().mask + 1
+        self.room == 0
     }
 
     /// Moves the entries of `fingerprints`, which must be all that were stored, to a table of twice the size.
     pub fn grow(&mut self, fingerprints: impl Iterator<Item = u64>) {
         let old = self.slots();
         let table = Slots::boxed((old.mask + 1) * 2);
+        let mut room = old.mask + 1;
         // SAFETY: just made, and reached by nobody else yet.
         let new = unsafe { &*table };
-        let mut used = 0;
         for fingerprint in fingerprints {
             let tag = tag(fingerprint, self.epoch);
             let (from, found) = old.probe(fingerprint, tag);
@@ -288,10 +289,10 @@ impl<'b, T> Writer<'b, T> {
                 let entry = old.slots[from].entry.load(Ordering::Relaxed);
                 new.slots[to].entry.store(entry, Ordering::Relaxed);
                 new.slots[to].tag.store(tag, Ordering::Relaxed);
-                used += 1;
+                room -= 1;
             }
         }
-        self.used = used;
+        self.room = room;
         self.tables.push(table);
         // Release: publishes the new table's contents. Readers still in the old one find what they may know of.
         self.current.store(table, Ordering::Release);

@@ -125,6 +125,8 @@ counters! {
     reruns,
     /// Units that were run at their turn because what another thread was still making of them would most likely be stale.
     overtaken,
+    /// Units of the replayed ones that had been abandoned: after too many calls, or because they were in vain.
+    abandoned,
     /// Replies that the reply node refused.
     reply_errors,
     /// Checkpoints delivered, including answers to `Read`.

@@ -56,6 +56,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::arena::Workspace;
 use crate::error::panic_message;
+use crate::metrics::{Counter, Metrics};
 use crate::raw::gate::Payload;
 use crate::raw::slots::{Claim, Found, Slots};
 use crate::raw::try_lock::TryLock;
@@ -85,7 +86,7 @@ impl<R> Finished<'_, R> {
     /// As if nothing had been run.
     pub fn empty(&mut self) {
         self.clear();
-        self.outcome.runs = 0;
+        (self.outcome.runs, self.outcome.timed) = (0, false);
     }
 }
 
@@ -134,9 +135,27 @@ pub struct Counts {
     pub reruns: u64,
     /// Units that another thread was still running when they were run at their turn. They count nowhere else.
     pub overtaken: u64,
+    /// Of the replayed ones: how many had been abandoned.
+    pub abandoned: u64,
     /// How long operations took the first time they were run, if that was measured; about what they would have taken one
     /// after the other.
     pub worked: Duration,
+}
+
+impl Counts {
+    /// Adds what became of the units to an executor's counters, of which this thread is the only one to write these.
+    pub fn add_to(&self, metrics: &Metrics) {
+        let counts = [
+            (Counter::speculations, self.speculations),
+            (Counter::accepted, self.accepted),
+            (Counter::replays, self.replays),
+            (Counter::collisions, self.collisions),
+            (Counter::reruns, self.reruns),
+            (Counter::overtaken, self.overtaken),
+            (Counter::abandoned, self.abandoned),
+        ];
+        counts.into_iter().for_each(|(counter, count)| metrics.add_alone(counter, count));
+    }
 }
 
 /// The application panicked at an operation's turn.
@@ -316,7 +335,7 @@ impl<'b, R> Retirement<'b, R> {
         tail.counts.overtaken += 1;
         let finished = at_turn.room();
         // The operation's first run is the other one.
-        finished.outcome.runs = 1;
+        (finished.outcome.runs, finished.outcome.timed) = (1, true);
         finished
     }
 
@@ -332,6 +351,7 @@ impl<'b, R> Retirement<'b, R> {
         tail.stale.add(!accepted);
         tail.counts.accepted += u64::from(accepted);
         tail.counts.replays += u64::from(!accepted);
+        tail.counts.abandoned += u64::from(finished.outcome.is_abandoned());
         accepted
     }
 

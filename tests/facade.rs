@@ -119,9 +119,10 @@ fn sequential() -> Arc<Metrics> {
     metrics
 }
 
-/// What this test's application does not allow (forwarding) or give (hints), or what is a matter of chance: whether a stale
+/// What this test's application does not allow (forwarding, abandoning) or give (hints), or what is a matter of chance: whether a stale
 /// unit is found in time, or still runs at its turn.
-const CHANCE: [&str; 4] = ["atlas_forwarding_batches", "atlas_prefetched", "atlas_overtaken", "atlas_reruns"];
+const CHANCE: [&str; 5] =
+    ["atlas_forwarding_batches", "atlas_prefetched", "atlas_overtaken", "atlas_reruns", "atlas_abandoned"];
 
 /// One thread, operations by hints: it looks into its queue beside the batch.
 fn by_hints() -> Arc<Metrics> {

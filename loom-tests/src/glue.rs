@@ -14,7 +14,7 @@ use atlas_smr_execution::internals::commit::commit;
 use atlas_smr_execution::internals::pool::{Queue, queue};
 use atlas_smr_execution::internals::raw::slots::{Line, Slots};
 use atlas_smr_execution::internals::raw::table::Table;
-use atlas_smr_execution::internals::resolver;
+use atlas_smr_execution::internals::resolver::{self, Stamps};
 use atlas_smr_execution::internals::retire::{Counts, Finished, Retirement, Staleness};
 use atlas_smr_execution::internals::schedule::hints::Planner;
 use atlas_smr_execution::internals::schedule::planning::Planning;
@@ -289,13 +289,7 @@ impl Setup {
         let batch = BatchRun {
             app: &app,
             updates: &self.updates,
-            around: Surroundings {
-                state: &self.state,
-                versions: stamps,
-                fingerprints: &FINGERPRINTS,
-                steps: u32::MAX,
-                places: false,
-            },
+            around: around(&self.state, stamps),
             retirement: Retirement::new(slots, overlay, Staleness::expected(self.stale)),
             lent,
             queue: self.queue.clone(),
@@ -334,4 +328,10 @@ impl Setup {
         }
         tail.counts
     }
+}
+
+/// What all units share: a budget that they do not use up.
+fn around<'r, 'b>(state: &'r Numbers, versions: Stamps<'b>) -> Surroundings<'r, Numbers, Stamps<'b>> {
+    let (fingerprints, steps) = (&*FINGERPRINTS, u32::MAX);
+    Surroundings { state, versions, fingerprints, steps, places: false, abandons: false }
 }

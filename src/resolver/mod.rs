@@ -15,6 +15,8 @@
 
 mod frontier;
 mod stamp;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub use frontier::Frontier;
 pub use stamp::Stamps;

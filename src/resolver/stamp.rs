@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::Frontier;
 use crate::raw::pending::Pending;
 use crate::raw::table::Reader;
+use crate::unit::reads::{Read, ReadSet};
 use crate::unit::set::Fingerprinted;
 use crate::unit::version::Version;
 use crate::unit::writes::{Content, Kind, Record, WriteSet};
@@ -40,16 +41,14 @@ impl<'b> Stamps<'b> {
     /// True if the unit at `position`, which has not retired, would see something else now. A guess, by fingerprints
     /// alone; retirement decides.
     pub fn is_stale(&self, outcome: &Outcome<'b>, position: u32) -> bool {
-        outcome.reads.iter().any(|read| {
-            let fingerprint = read.fingerprint();
-            let newest = self.newest(fingerprint);
-            if !self.forwards() {
-                return newest.is_some_and(|version| version.position >= outcome.snapshot);
-            }
-            let after = newest.map_or(0, |version| version.position + 1);
-            let pending = self.last_pending(fingerprint, after..position, |_| true);
-            !read.saw(pending.or(newest.map(|version| version.record)))
-        })
+        if self.forwards() {
+            return self.has_changed(&outcome.reads, position);
+        }
+        let newest = |read: &Read<'b>| self.newest(read.fingerprint());
+        outcome
+            .reads
+            .iter()
+            .any(|read| newest(read).is_some_and(|version| version.position >= outcome.snapshot))
     }
 
     /// The record of the last position in `range` that `is_it` accepts, among those lately finished.
@@ -75,6 +74,16 @@ impl<'b> Versions<'b> for Stamps<'b> {
     #[inline]
     fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>> {
         self.table.get(fingerprint)
+    }
+
+    fn has_changed(&self, reads: &ReadSet<'b>, position: u32) -> bool {
+        reads.iter().any(|read| {
+            let fingerprint = read.fingerprint();
+            let newest = self.newest(fingerprint);
+            let after = newest.map_or(0, |version| version.position + 1);
+            let pending = self.last_pending(fingerprint, after..position, |_| true);
+            !read.saw(pending.or(newest.map(|version| version.record)))
+        })
     }
 
     #[inline]

@@ -315,7 +315,7 @@ where
         let Finished { outcome, reply, .. } = finished;
         let measured = self.spread.measured;
         let start =
-            (measured > 0 && position.is_multiple_of(measured) && outcome.runs == 0).then(Stopwatch::start);
+            (measured > 0 && position.is_multiple_of(measured) && !outcome.timed).then(Stopwatch::start);
         let memory = &mut stock.memory;
         let worked = memory.worked.get();
         let mut unit = ExecutionUnit::new(self.around, memory, outcome, position as u32, snapshot as u32);
@@ -323,8 +323,10 @@ where
         let ran = catch_unwind(AssertUnwindSafe(|| {
             *reply = Some(self.app.speculatively_execute_ref(&mut unit, update.operation()));
         }));
-        if let Some(start) = start {
+        // Of an operation that was abandoned the next run tells.
+        if let Some(start) = start.filter(|_| !outcome.is_abandoned()) {
             memory.worked.set(worked + start.ticks());
+            outcome.timed = true;
         }
         ran
     }

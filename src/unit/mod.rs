@@ -24,12 +24,18 @@
 //! ever. So a unit may take a bounded number of steps (calls of its state) ahead of its turn. Beyond that it is abandoned:
 //! it unwinds, and is replayed at its turn, without a bound. The application may catch the unwinding and reply all the same;
 //! so that it happened is kept in the outcome.
+//!
+//! Where the application [allows it](crate::app::ScalableApp::ABANDONABLE), and operations are long, a unit is also abandoned when
+//! it is known to be in vain: a unit of one moment where it comes to a key that has been written since, if it cannot move on
+//! (`moment.rs`); one of the newest values when it looks back at all that it has read, which is at its 16th read, its 32nd, its
+//! 64th, ..., if something has been replaced. So all looks together cost about as much as reading everything twice more.
 
 pub mod bytes;
 mod fingerprint;
 mod moment;
 pub mod reads;
 pub mod set;
+mod surroundings;
 pub mod version;
 pub mod writes;
 
@@ -40,6 +46,7 @@ use bytes::Bytes;
 pub use fingerprint::Fingerprints;
 use moment::Moment;
 use reads::{Read, ReadSet};
+pub use surroundings::Surroundings;
 use version::Version;
 use writes::{Content, Kind, Of, Record, WriteSet, Written};
 
@@ -47,6 +54,10 @@ use writes::{Content, Kind, Of, Record, WriteSet, Written};
 pub trait Versions<'b>: Copy + Send {
     /// The newest version under this fingerprint, of whatever key and position.
     fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>>;
+
+    /// True if a unit at `position` that reads the newest values would now see something else than it has logged in `reads`. A
+    /// guess, by fingerprints alone.
+    fn has_changed(&self, reads: &ReadSet<'b>, position: u32) -> bool;
 
     /// How many units have retired: the versions of all of them are found.
     fn retired(&self) -> u32;
@@ -75,6 +86,8 @@ pub struct Outcome<'b> {
     pub snapshot: u32,
     /// How often the unit was run before.
     pub runs: u32,
+    /// How long the operation takes is known, or does not matter.
+    pub timed: bool,
     abandoned: bool,
 }
 
@@ -94,50 +107,8 @@ impl Outcome<'_> {
     }
 }
 
-/// What all units of a batch share.
-#[derive(Debug)]
-pub struct Surroundings<'u, S, V> {
-    /// The state before the batch.
-    pub state: &'u S,
-    /// What other units wrote.
-    pub versions: V,
-    /// Of this engine.
-    pub fingerprints: &'u Fingerprints,
-    /// How many steps a unit may take ahead of its turn.
-    pub steps: u32,
-    /// Whether records say where the state has their keys.
-    pub places: bool,
-}
-
-impl<S, V: Copy> Clone for Surroundings<'_, S, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<S, V: Copy> Copy for Surroundings<'_, S, V> {}
-
-impl<S: CRUDState, V> Surroundings<'_, S, V> {
-    /// What a merge leaves of its key at its turn: `operand`, folded into `below`, the retired write before it, or else into
-    /// the state's value.
-    pub fn fold<'b>(
-        &self,
-        operand: &Record<'b>,
-        below: Option<&Record<'b>>,
-        memory: &Workspace<'b>,
-    ) -> Written<'b> {
-        let (column, key) = (operand.column(), operand.key());
-        let operator = self.state.merge_operator(column);
-        let fold = |folded: &mut Vec<u8>| {
-            let mut fold = |value: Option<&[u8]>| operator.fold(value, operand.bytes(), folded);
-            match below {
-                Some(below) => fold(below.value()),
-                None => self.state.read_with(column, key, fold),
-            }
-        };
-        Written { kind: Kind::Value, bytes: memory.with_scratch(fold, Bytes::copy) }
-    }
-}
+/// After so many reads, and after each power of two from there on, a unit of the newest values looks back.
+const LOOKS_BACK: usize = 16;
 
 /// What a unit unwinds with when it is abandoned.
 struct Abandoned;
@@ -183,14 +154,20 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         }
     }
 
+    /// Ends the unit: it unwinds, and is replayed.
+    #[cold]
+    fn abandon(&self) -> ! {
+        **self.abandoned.borrow_mut() = true;
+        // Not `panic!`: nothing is wrong, and no panic hook should say so.
+        std::panic::resume_unwind(Box::new(Abandoned))
+    }
+
     /// Counts a step, and gives the key's fingerprint.
     #[inline]
     fn step(&self, column: &str, key: &[u8]) -> u64 {
         if self.ahead {
             let Some(left) = self.steps.get().checked_sub(1) else {
-                **self.abandoned.borrow_mut() = true;
-                // Not `panic!`: nothing is wrong, and no panic hook should say so.
-                std::panic::resume_unwind(Box::new(Abandoned));
+                self.abandon();
             };
             self.steps.set(left);
         }
@@ -213,12 +190,14 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         }
         if !versions.forwards() || !self.ahead {
             let is_newer = |version: &Version<'b>| version.position >= self.moment.get();
-            if self.ahead
-                && newest.is_some_and(is_newer)
-                && self.moment.moves_on(self.position, versions, &self.reads.borrow())
-            {
-                // What is below the new moment may be newer than what was found first.
-                newest = versions.newest(fingerprint);
+            if self.ahead && newest.is_some_and(is_newer) {
+                if self.moment.moves_on(self.position, versions, &self.reads.borrow()) {
+                    // What is below the new moment may be newer than what was found first.
+                    newest = versions.newest(fingerprint);
+                } else if self.around.abandons {
+                    self.reads.borrow_mut().push(&self.memory.arena, Read::new(fingerprint, None));
+                    self.abandon();
+                }
             }
             let seen = newest.and_then(|version| version.newest_before(self.moment.get()));
             return (
@@ -253,12 +232,25 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
             // With forwarding, a second look may show another value than the first: both are checked.
             if reads.find(fingerprint, |known| known.saw(newest)).is_none() {
                 reads.push(&self.memory.arena, read);
+                if self.around.abandons && self.finds_itself_stale(&reads) {
+                    drop(reads);
+                    self.abandon();
+                }
             }
         }
         match seen {
             Some(record) => f(record.value()),
             None => self.around.state.read_with(column, key, f),
         }
+    }
+
+    /// True if this unit looks back now, and something that it has read has been replaced.
+    #[cold]
+    fn finds_itself_stale(&self, reads: &ReadSet<'b>) -> bool {
+        let looks = reads.count() >= LOOKS_BACK && reads.count().is_power_of_two();
+        // One of one moment knows when it comes to what has been written since.
+        let versions = self.around.versions;
+        looks && versions.forwards() && versions.has_changed(reads, self.position)
     }
 
     /// The position in the write set of this unit's own write to a key.

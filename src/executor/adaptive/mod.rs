@@ -37,8 +37,11 @@ use std::time::Duration;
 use self::class::Class;
 use self::cost::Common;
 use self::sharing::Sharing;
+use super::ExecutorConfig;
+use crate::app::ScalableApp;
 use crate::metrics::Counter;
 use crate::retire::Counts;
+use crate::state::CRUDState;
 
 /// A way to run a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +71,23 @@ impl Way {
     }
 }
 
-/// Which of the ways that need the application's consent it gives.
+/// What the application has to allow, and does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Consent {
     pub(crate) forwarding: bool,
     pub(crate) hints: bool,
+    pub(crate) abandoning: bool,
+}
+
+impl Consent {
+    /// What `A` allows, unless it is switched off.
+    pub(crate) fn of<A: ScalableApp<S>, S: CRUDState>(config: &ExecutorConfig) -> Self {
+        Consent {
+            forwarding: A::FORWARDING && config.forwarding,
+            hints: A::HINTS && config.hints,
+            abandoning: A::ABANDONABLE && config.abandoning,
+        }
+    }
 }
 
 /// How to run one batch.
@@ -87,6 +102,8 @@ pub(crate) struct Plan {
     pub(crate) looks_for_chain: bool,
     /// Let idle threads run stale units again.
     pub(crate) again: bool,
+    /// Abandon units that are known to be in vain.
+    pub(crate) abandons: bool,
     /// Let each thread retire what it has run.
     pub(crate) own: bool,
     /// Whether the governor wants to know how long it took.
@@ -103,19 +120,28 @@ pub(crate) struct Governor {
     threads: usize,
     /// Each thread retires what it has run, whatever is stale.
     always_own: bool,
+    /// Operations are taken for long, whatever is known of them.
+    always_long: bool,
 }
 
 impl Governor {
     /// For an engine with this many threads.
     pub(crate) fn new(threads: usize, consent: Consent) -> Self {
         let common = Common { consent, ..Common::default() };
-        Governor { classes: [Class::default(); 32], common, threads, always_own: false }
+        Governor { classes: [Class::default(); 32], common, threads, always_own: false, always_long: false }
     }
 
-    /// Takes all batches for contended, until measurements say otherwise.
+    /// Takes all operations for long.
+    #[cfg(any(test, shuttle, feature = "internals"))]
+    pub(crate) fn expect_long_operations(&mut self) {
+        self.always_long = true;
+    }
+
+    /// Takes all batches for contended, until measurements say otherwise, and all operations for long.
     #[cfg(any(test, shuttle, feature = "internals"))]
     pub(crate) fn expect_contention(&mut self) {
         self.classes.iter_mut().for_each(Class::expect_contention);
+        self.expect_long_operations();
     }
 
     /// True if something is known of batches of `len` operations.
@@ -160,6 +186,7 @@ impl Governor {
             looks_for_chain: false,
             // With two threads there is nobody to spare.
             again: self.threads > 2 && class.is_contended(&self.common),
+            abandons: self.common.consent.abandoning && (self.always_long || class.is_long()),
             own: own || self.always_own,
             timed: true,
             measured: if way == Way::Sequential { 0 } else { class.measured() },

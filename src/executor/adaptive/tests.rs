@@ -110,7 +110,7 @@ fn ways(consent: Consent, ns: [f64; 4], replays: u64) -> [usize; 4] {
 
 #[test]
 fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_collides() {
-    let all = Consent { forwarding: true, hints: true };
+    let all = Consent { forwarding: true, hints: true, abandoning: false };
     assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0], 30)[3] > 2000);
     assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0], 30)[2] > 2000);
     assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0], 30)[2..], [0, 0]);
@@ -121,7 +121,7 @@ fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_col
 
 #[test]
 fn ways_that_take_turns_as_the_best_do_not_have_the_loop_tried_more_often() {
-    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, abandoning: false });
     let mut sequential = 0;
     for batch in 0..10_000 {
         let plan = governor.plan(1024);
@@ -151,6 +151,22 @@ fn batches_of_different_work_are_compared_with_themselves() {
         governor.record(128, plan.way, took, measured(plan, 128, ns));
     }
     assert!(ahead > 450, "{ahead}");
+}
+
+#[test]
+fn only_long_operations_are_abandoned_and_only_where_that_is_allowed() {
+    let consent = Consent { abandoning: true, ..Consent::default() };
+    for (consent, ns, expected) in
+        [(consent, 10_000.0, true), (consent, 1_000.0, false), (Consent::default(), 10_000.0, false)]
+    {
+        let mut governor = Governor::new(2, consent);
+        assert!(!governor.plan_by(Way::OneMoment, 128).abandons, "nothing is known yet");
+        for _ in 0..10 {
+            let plan = governor.plan_by(Way::OneMoment, 128);
+            governor.record(128, plan.way, Duration::from_micros(700), measured(plan, 128, ns));
+        }
+        assert_eq!(governor.plan_by(Way::OneMoment, 128).abandons, expected, "{ns}");
+    }
 }
 
 #[test]
@@ -185,7 +201,7 @@ fn operations_are_measured_the_more_often_the_less_batches_are_alike() {
 
 #[test]
 fn what_others_have_shown_counts_less_the_more_is_known() {
-    let mut governor = Governor::new(2, Consent { hints: true, forwarding: false });
+    let mut governor = Governor::new(2, Consent { hints: true, ..Consent::default() });
     let mut run = |len: usize, by_hints: f64| {
         let plan = governor.plan(len);
         let share = [1.0, 1.2, 1.2, by_hints][plan.way as usize];
@@ -205,7 +221,7 @@ fn what_others_have_shown_counts_less_the_more_is_known() {
 
 #[test]
 fn batches_of_a_new_size_begin_as_the_others_run() {
-    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, abandoning: false });
     let mut run = |len: usize, batches: usize| {
         let ways = (0..batches).map(|_| {
             let plan = governor.plan(len);
@@ -242,7 +258,7 @@ fn what_is_done_beside_batches_does_not_hold_it_in_a_bad_way() {
 
 #[test]
 fn of_ways_that_look_alike_the_one_is_preferred_whose_units_are_not_stale() {
-    let all = Consent { forwarding: true, hints: true };
+    let all = Consent { forwarding: true, hints: true, abandoning: false };
     assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0], 60)[3] > 2000);
     assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0], 4)[2] > 2000);
 }

@@ -91,8 +91,7 @@ where
             pin: config.pin,
             name: config.name.clone(),
         })?;
-        let consent =
-            Consent { forwarding: A::FORWARDING && config.forwarding, hints: A::HINTS && config.hints };
+        let consent = Consent::of::<A, S>(config);
         let sequential = matches!(config.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential);
         Ok(Speculative {
             pool,
@@ -284,6 +283,7 @@ where
                 fingerprints: &self.fingerprints,
                 steps: self.steps,
                 places: groups > 1,
+                abandons: plan.abandons,
             },
             retirement: Retirement::new(
                 Slots::new(lines, len, chunk),
@@ -333,12 +333,7 @@ where
     fn count(&mut self, counts: Counts, seen: Seen) {
         self.ordered_prefetching.count(seen);
         self.metrics.add_alone(Counter::prefetched, seen.operations);
-        self.metrics.add_alone(Counter::speculations, counts.speculations);
-        self.metrics.add_alone(Counter::accepted, counts.accepted);
-        self.metrics.add_alone(Counter::replays, counts.replays);
-        self.metrics.add_alone(Counter::collisions, counts.collisions);
-        self.metrics.add_alone(Counter::reruns, counts.reruns);
-        self.metrics.add_alone(Counter::overtaken, counts.overtaken);
+        counts.add_to(&self.metrics);
     }
 }
 

@@ -11,6 +11,7 @@
 use bumpalo::Bump;
 
 use crate::raw::arena::Arena;
+use crate::raw::stopwatch::Measured;
 use crate::sync::{Cell, Mutex, RefCell};
 
 /// A thread is expected to need at most so many times its share of what a batch needs: with many threads, one that had to run
@@ -55,8 +56,8 @@ pub struct Workspace<'b> {
     scratch: RefCell<&'b mut Vec<u8>>,
     /// The last column that was copied to the arena; most operations stay in one.
     column: Cell<Name<'b>>,
-    /// How long operations took this thread the first time they were run, where that is measured, in ticks of a stopwatch.
-    pub worked: Cell<u64>,
+    /// What operations took this thread, the first time that they were run to their end, where that is measured.
+    pub worked: Cell<Measured>,
 }
 
 /// The workspaces of one batch, each to be taken once, by its thread.
@@ -124,7 +125,7 @@ impl Memory {
             arena: Arena::new(&mut self.bump),
             scratch: RefCell::new(&mut self.scratch),
             column: Cell::new(&""),
-            worked: Cell::new(0),
+            worked: Cell::default(),
         }
     }
 }

@@ -137,8 +137,8 @@ pub struct Counts {
     pub overtaken: u64,
     /// Of the replayed ones: how many had been abandoned.
     pub abandoned: u64,
-    /// How long operations took the first time they were run, if that was measured; about what they would have taken one
-    /// after the other.
+    /// How long operations took the first time that they were run to their end, if that was measured; about what they would have
+    /// taken one after the other.
     pub worked: Duration,
 }
 

@@ -313,7 +313,7 @@ fn every_atomic_has_a_row_and_every_model_is_there() {
     let (engine, others) = sources();
     let engine: Vec<Source> = engine.into_iter().filter(|source| source.path != "src/sync.rs").collect();
     let found: usize = engine.iter().map(|source| atomics(source).len()).sum();
-    assert!(found >= 18, "{found} atomics were found");
+    assert!(found >= 17, "{found} atomics were found");
     assert_none(engine.iter().flat_map(|source| undocumented(source, &document)).collect());
 
     let model = |token: &str| -> Option<String> {

@@ -23,7 +23,6 @@ use atlas_smr_execution::internals::schedule::{BatchRun, Spread};
 use atlas_smr_execution::internals::unit::{Fingerprints, Surroundings};
 use atlas_smr_execution::state::{CRUDState, Solo};
 use loom::sync::Mutex;
-use loom::sync::atomic::AtomicU64;
 
 /// An operation: adds up the values of some keys, answers the sum, sets some keys to the sum plus one, and adds the
 /// sum plus one to some others without looking at them.
@@ -296,7 +295,7 @@ impl Setup {
             planning,
             spread,
             seen: Mutex::default(),
-            worked: AtomicU64::new(0),
+            worked: Mutex::default(),
             aside: Mutex::new(&mut aside as _).into(),
         };
         run(&batch, &batch.lent);

@@ -74,6 +74,28 @@ use std::time::Duration;
 use crate::sync::Instant;
 pub use imp::Stopwatch;
 
+/// What some operations took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    ticks: u64,
+    operations: u64,
+}
+
+impl Measured {
+    /// These operations and one more.
+    pub fn with(self, ticks: u64) -> Self {
+        self.and(Measured { ticks, operations: 1 })
+    }
+
+    /// These operations and others.
+    pub fn and(self, other: Self) -> Self {
+        Measured {
+            ticks: self.ticks.saturating_add(other.ticks),
+            operations: self.operations + other.operations,
+        }
+    }
+}
+
 /// How long a tick is, found out over some time.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
@@ -87,16 +109,18 @@ impl Scale {
         Scale { start: Instant::now(), watch: Stopwatch::start() }
     }
 
-    /// So many ticks as a time, if a tick is as long as it was on average since the time began.
-    pub fn time_of(self, ticks: u64) -> Duration {
-        let (time, of) = (self.start.elapsed(), self.watch.ticks());
-        part(time, ticks, of)
+    /// What `len` operations took together, by those that were `measured`, if so many threads have run them since the time
+    /// began, and a tick was as long as it was on average.
+    pub fn time_of(self, measured: Measured, len: usize, threads: usize) -> Duration {
+        let (time, ticks) = (self.start.elapsed(), self.watch.ticks());
+        time.mul_f64(share(measured, ticks, len).min(threads as f64))
     }
 }
 
-/// The part of a time that `ticks` are, of so many; more than a million times as much is a counter that has jumped.
-fn part(time: Duration, ticks: u64, of: u64) -> Duration {
-    time.mul_f64((ticks as f64 / of.max(1) as f64).min(1e6))
+/// For how many threads the work of `len` operations would have been enough in so many ticks. Where a counter has jumped, for any
+/// number.
+fn share(Measured { ticks, operations }: Measured, of: u64, len: usize) -> f64 {
+    (ticks as f64 / of.max(1) as f64) * (len as f64 / operations.max(1) as f64)
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
@@ -112,12 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_a_part_of_the_time() {
-        let time = Duration::from_micros(100);
-        assert_eq!(part(time, 500, 1000), time / 2);
-        // On two threads, operations take longer than the batch.
-        assert_eq!(part(time, 1500, 1000), time * 3 / 2);
-        assert_eq!([part(time, 0, 1000), part(time, 0, 0)], [Duration::ZERO; 2]);
-        assert_eq!(part(time, u64::MAX, 0), time * 1_000_000);
+    fn what_some_took_stands_for_all() {
+        let none = Measured::default();
+        assert_eq!(share(none, 1000, 10), 0.0);
+        let two = none.with(100).and(none.with(300));
+        assert_eq!(share(two, 1000, 10), 2.0);
+        assert_eq!(share(two, 0, 2), 400.0);
+        assert_eq!(two.with(u64::MAX).ticks, u64::MAX);
+    }
+
+    #[test]
+    fn a_counter_that_jumps_shows_no_more_than_all_threads_can_do() {
+        let scale = Scale::begin();
+        let time = scale.time_of(Measured::default().with(u64::MAX), 100, 3);
+        assert!(time <= 3 * scale.start.elapsed(), "{time:?}");
     }
 }

@@ -77,12 +77,18 @@ impl<'b> Versions<'b> for Stamps<'b> {
     }
 
     fn has_changed(&self, reads: &ReadSet<'b>, position: u32) -> bool {
+        // Before the look at the versions: it finds all those below.
+        let retired = self.retired();
         reads.iter().any(|read| {
             let fingerprint = read.fingerprint();
-            let newest = self.newest(fingerprint);
-            let after = newest.map_or(0, |version| version.position + 1);
-            let pending = self.last_pending(fingerprint, after..position, |_| true);
-            !read.saw(pending.or(newest.map(|version| version.record)))
+            let newest = self.newest(fingerprint).map(|version| version.record);
+            // What is known of units that have retired is what they left; some of them wrote something else in the end.
+            let after = newest.map_or(retired, |newest| retired.max(newest.position + 1));
+            let last = self.last_pending(fingerprint, after..position, |_| true).or(newest);
+            let was_replaced = |last: &Record<'b>| read.position().is_none_or(|seen| seen <= last.position);
+            let is_gone = read.position().is_some_and(|seen| seen < retired) && !read.saw(newest);
+            // That something is no longer found among the pending ones says nothing.
+            is_gone || (!read.saw(last) && last.is_some_and(was_replaced))
         })
     }
 

@@ -33,12 +33,12 @@ use crate::batch::Update;
 use crate::error::MergePanicked;
 use crate::pool::Queue;
 use crate::raw::gate::Payload;
-use crate::raw::stopwatch::{Scale, Stopwatch};
+use crate::raw::stopwatch::{Measured, Scale, Stopwatch};
 use crate::reply::UpdateReply;
 use crate::resolver::Stamps;
 use crate::retire::{AtTurn, Finished, Retirement};
 use crate::state::CRUDState;
-use crate::sync::{AtomicU64, Mutex, Ordering, spin_loop, yield_now};
+use crate::sync::{Mutex, spin_loop, yield_now};
 use crate::unit::writes::{Record, Written};
 use crate::unit::{ExecutionUnit, Surroundings};
 use backlog::Backlog;
@@ -91,8 +91,8 @@ pub struct BatchRun<'r, 'b, A: Application<S>, S> {
     pub planning: Option<Planning<'r>>,
     /// How the batch is spread.
     pub spread: Spread,
-    /// How long the operations that are measured took the first time they were run, in ticks of a stopwatch.
-    pub worked: AtomicU64,
+    /// What the operations took that are measured, the first time that they were run to their end.
+    pub worked: Mutex<Measured>,
     /// What looking up keys gave.
     pub seen: Mutex<Seen>,
     /// Called by thread 0 between chunks. Padded: others read what would lie beside it for each operation.
@@ -143,17 +143,15 @@ where
             self.run_stale(&mut stock);
         }
         if self.spread.measured > 0 {
-            // Relaxed: a sum, read when all threads have left.
-            self.worked.fetch_add(stock.memory.worked.get(), Ordering::Relaxed);
+            let mut worked = self.worked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            *worked = worked.and(stock.memory.worked.get());
         }
     }
 
-    /// How long the operations took the first time they were run, when all threads have left, by what some of them took.
+    /// What all operations took, the first time that they were run to their end, by what some of them took.
     pub fn worked(&self, scale: Scale) -> Duration {
-        let len = self.updates.len();
-        let share = len as f64 / len.div_ceil(self.spread.measured.max(1)).max(1) as f64;
-        // Relaxed: all threads have left.
-        scale.time_of(self.worked.load(Ordering::Relaxed)).mul_f64(share)
+        let worked = *self.worked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        scale.time_of(worked, self.updates.len(), self.lent.threads())
     }
 
     /// Each operation at its turn, on this thread, which looks aside now and then if it `looks`.
@@ -325,7 +323,7 @@ where
         }));
         // Of an operation that was abandoned the next run tells.
         if let Some(start) = start.filter(|_| !outcome.is_abandoned()) {
-            memory.worked.set(worked + start.ticks());
+            memory.worked.set(worked.with(start.ticks()));
             outcome.timed = true;
         }
         ran

@@ -27,8 +27,8 @@
 //!
 //! Where the application [allows it](crate::app::ScalableApp::ABANDONABLE), and operations are long, a unit is also abandoned when
 //! it is known to be in vain: a unit of one moment where it comes to a key that has been written since, if it cannot move on
-//! (`moment.rs`); one of the newest values when it looks back at all that it has read, which is at its 16th read, its 32nd, its
-//! 64th, ..., if something has been replaced. So all looks together cost about as much as reading everything twice more.
+//! (`moment.rs`); one of the newest values when it looks back at all that it has read, which is when that is 16 keys, 32,
+//! 64, ..., if something has been replaced. So all looks together cost about as much as reading everything twice more.
 
 pub mod bytes;
 mod fingerprint;
@@ -55,8 +55,8 @@ pub trait Versions<'b>: Copy + Send {
     /// The newest version under this fingerprint, of whatever key and position.
     fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>>;
 
-    /// True if a unit at `position` that reads the newest values would now see something else than it has logged in `reads`. A
-    /// guess, by fingerprints alone.
+    /// True if something that a unit at `position` has read, which reads the newest values, has been replaced. By fingerprints
+    /// alone, and not all that is so is found.
     fn has_changed(&self, reads: &ReadSet<'b>, position: u32) -> bool;
 
     /// How many units have retired: the versions of all of them are found.
@@ -108,7 +108,7 @@ impl Outcome<'_> {
 }
 
 /// After so many reads, and after each power of two from there on, a unit of the newest values looks back.
-const LOOKS_BACK: usize = 16;
+const LOOKS_BACK: usize = if cfg!(any(test, loom, shuttle)) { 2 } else { 16 };
 
 /// What a unit unwinds with when it is abandoned.
 struct Abandoned;
@@ -194,7 +194,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
                 if self.moment.moves_on(self.position, versions, &self.reads.borrow()) {
                     // What is below the new moment may be newer than what was found first.
                     newest = versions.newest(fingerprint);
-                } else if self.around.abandons {
+                } else if self.may_be_abandoned() {
                     self.reads.borrow_mut().push(&self.memory.arena, Read::new(fingerprint, None));
                     self.abandon();
                 }
@@ -244,13 +244,19 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         }
     }
 
+    /// True if this unit may unwind because it is in vain: not if it unwinds already, in the application's destructors, and not if the
+    /// application goes on after that.
+    fn may_be_abandoned(&self) -> bool {
+        self.around.abandons && !**self.abandoned.borrow() && !std::thread::panicking()
+    }
+
     /// True if this unit looks back now, and something that it has read has been replaced.
     #[cold]
     fn finds_itself_stale(&self, reads: &ReadSet<'b>) -> bool {
         let looks = reads.count() >= LOOKS_BACK && reads.count().is_power_of_two();
         // One of one moment knows when it comes to what has been written since.
         let versions = self.around.versions;
-        looks && versions.forwards() && versions.has_changed(reads, self.position)
+        looks && versions.forwards() && self.may_be_abandoned() && versions.has_changed(reads, self.position)
     }
 
     /// The position in the write set of this unit's own write to a key.

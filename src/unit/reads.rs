@@ -22,6 +22,11 @@ impl<'b> Read<'b> {
         Read { fingerprint, seen }
     }
 
+    /// The position of the write that was seen.
+    pub fn position(&self) -> Option<u32> {
+        self.seen.map(|seen| seen.position)
+    }
+
     /// True if `newest` is the very write that was seen.
     #[inline]
     pub fn saw(&self, newest: Option<&'b Record<'b>>) -> bool {

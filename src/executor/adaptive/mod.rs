@@ -85,7 +85,8 @@ impl Consent {
         Consent {
             forwarding: A::FORWARDING && config.forwarding,
             hints: A::HINTS && config.hints,
-            abandoning: A::ABANDONABLE && config.abandoning,
+            // Where a panic ends the process, so does this.
+            abandoning: A::ABANDONABLE && config.abandoning && cfg!(panic = "unwind"),
         }
     }
 }

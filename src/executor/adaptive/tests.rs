@@ -1,6 +1,9 @@
 //! The governor, fed with what batches would have taken.
 
 use super::*;
+use crate::app::{Application, ApplicationData};
+use crate::error::BoxError;
+use crate::state::ShardedState;
 
 /// What a run tells of its units, if it is measured: that one after the other they take `ns` each.
 fn measured(plan: Plan, len: usize, ns: f64) -> Counts {
@@ -151,6 +154,48 @@ fn batches_of_different_work_are_compared_with_themselves() {
         governor.record(128, plan.way, took, measured(plan, 128, ns));
     }
     assert!(ahead > 450, "{ahead}");
+}
+
+/// An application that allows what it is told to.
+struct Allows<const FORWARDING: bool, const ABANDONABLE: bool>;
+
+impl<const F: bool, const A: bool> ApplicationData for Allows<F, A> {
+    type Request = ();
+    type Reply = ();
+}
+
+impl<const F: bool, const A: bool> Application<ShardedState> for Allows<F, A> {
+    type AppData = Self;
+
+    fn initial_state() -> Result<ShardedState, BoxError> {
+        Ok(ShardedState::new())
+    }
+
+    fn unordered_execution(&self, _state: &ShardedState, _request: ()) {}
+
+    fn update(&self, _state: &mut ShardedState, _request: ()) {}
+}
+
+impl<const F: bool, const A: bool> ScalableApp<ShardedState> for Allows<F, A> {
+    const FORWARDING: bool = F;
+    const ABANDONABLE: bool = A;
+
+    fn speculatively_execute(&self, _state: &mut impl CRUDState, _request: ()) {}
+}
+
+#[test]
+fn only_what_application_and_configuration_allow_is_done() {
+    let all = ExecutorConfig::default();
+    let none = ExecutorConfig { forwarding: false, hints: false, abandoning: false, ..all.clone() };
+    let of = |config: &ExecutorConfig| {
+        let both = Consent::of::<Allows<true, true>, ShardedState>(config);
+        (both, Consent::of::<Allows<false, true>, ShardedState>(config))
+    };
+    let allowed = Consent { forwarding: true, hints: false, abandoning: true };
+    assert_eq!(of(&all), (allowed, Consent { forwarding: false, ..allowed }));
+    assert_eq!(of(&none), (Consent::default(), Consent::default()));
+    let neither = Consent::of::<Allows<false, false>, ShardedState>(&all);
+    assert_eq!(neither, Consent::default());
 }
 
 #[test]

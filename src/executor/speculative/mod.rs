@@ -46,7 +46,7 @@ use crate::schedule::planning::Planning;
 use crate::schedule::prefetch::{Plan as Prefetch, Prefetching, Seen};
 use crate::schedule::{Aside, BatchRun, Spread};
 use crate::state::CRUDState;
-use crate::sync::{Arc, AtomicU64, Instant, Mutex};
+use crate::sync::{Arc, Instant, Mutex};
 use crate::unit::{Fingerprints, Surroundings};
 
 /// Unordered requests worth less than this together are answered on the executor's thread.
@@ -295,7 +295,7 @@ where
             planning,
             spread,
             seen: Mutex::default(),
-            worked: AtomicU64::new(0),
+            worked: Mutex::default(),
             aside: CachePadded::new(Mutex::new(aside)),
         };
         let scale = (measured > 0).then(Scale::begin);

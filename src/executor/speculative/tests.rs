@@ -9,7 +9,7 @@ use crate::batch::NodeId;
 use crate::error::{BoxError, StateError};
 use crate::state::tests::assert_seeded_per_process;
 use crate::state::{Change, Changes, Crew};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 
 /// A state that is a map; the oracle, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

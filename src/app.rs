@@ -96,19 +96,6 @@ pub trait ScalableApp<S: CRUDState>: Application<S> {
     /// fine.
     const FORWARDING: bool = false;
 
-    /// May a run ahead of its turn end at any call of its state?
-    ///
-    /// With `true`, a long operation that turns out to be in vain, because something that it has read was written in the
-    /// meantime, or does not fit to what it would have to read now, is abandoned: the call that it makes of its state unwinds,
-    /// without a panic hook, and the operation runs again later. It notices that at some of its calls only, and never in a
-    /// destructor that runs because of a panic. By default (`false`) it runs to its end, which is thrown away.
-    ///
-    /// Right if unwinding there does no harm: nothing is held over a call of the state that it would leave locked, poisoned or
-    /// half changed. (An operation that makes [too many calls](crate::executor::ExecutorConfig::step_budget) ahead of its turn is
-    /// abandoned in any case.) Worth it for operations that work long between their reads. Where a panic ends the process, it
-    /// changes nothing.
-    const ABANDONABLE: bool = false;
-
     /// Does [`hints`](ScalableApp::hints) name anything?
     const HINTS: bool = false;
 

@@ -125,7 +125,7 @@ counters! {
     reruns,
     /// Units that were run at their turn because what another thread was still making of them would most likely be stale.
     overtaken,
-    /// Units of the replayed ones that had been abandoned: after too many calls, or because they were in vain.
+    /// Units of the replayed ones that had been abandoned, after too many calls.
     abandoned,
     /// Replies that the reply node refused.
     reply_errors,

@@ -190,7 +190,7 @@ fn around<'r, 'b>(
     versions: Stamps<'b>,
     fingerprints: &'r Fingerprints,
 ) -> Surroundings<'r, ShardedState, Stamps<'b>> {
-    Surroundings { state, versions, fingerprints, steps: u32::MAX, places: true, abandons: false }
+    Surroundings { state, versions, fingerprints, steps: u32::MAX, places: true }
 }
 
 /// One batch, and the memory of the thread that executes it.

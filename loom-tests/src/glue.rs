@@ -332,5 +332,5 @@ impl Setup {
 /// What all units share: a budget that they do not use up.
 fn around<'r, 'b>(state: &'r Numbers, versions: Stamps<'b>) -> Surroundings<'r, Numbers, Stamps<'b>> {
     let (fingerprints, steps) = (&*FINGERPRINTS, u32::MAX);
-    Surroundings { state, versions, fingerprints, steps, places: false, abandons: false }
+    Surroundings { state, versions, fingerprints, steps, places: false }
 }

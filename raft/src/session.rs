@@ -330,7 +330,6 @@ impl<A: Service> Application<ShardedState> for Sessions<A> {
 
 impl<A: Service> ScalableApp<ShardedState> for Sessions<A> {
     const FORWARDING: bool = A::FORWARDING;
-    const ABANDONABLE: bool = A::ABANDONABLE;
     const HINTS: bool = A::HINTS;
 
     fn hints(&self, operation: &Operation<A>, hints: &mut impl Hints) {

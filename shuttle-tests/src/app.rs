@@ -168,7 +168,6 @@ impl Application<ShardedState> for Adversary {
 
 impl ScalableApp<ShardedState> for Adversary {
     const FORWARDING: bool = true;
-    const ABANDONABLE: bool = true;
     const HINTS: bool = true;
 
     fn hints(&self, request: &Request, hints: &mut impl Hints) {

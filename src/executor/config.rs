@@ -60,9 +60,6 @@ pub struct ExecutorConfig {
     /// Let operations read the values of finished operations that have not retired yet, if the application
     /// [allows it](crate::app::ScalableApp::FORWARDING).
     pub forwarding: bool,
-    /// Abandon long operations that are known to be in vain, if the application
-    /// [allows it](crate::app::ScalableApp::ABANDONABLE).
-    pub abandoning: bool,
     /// Use the application's [hints](crate::app::ScalableApp::hints), if it has any, where that was faster lately.
     pub hints: bool,
     /// How many calls of its state an operation may make ahead of its turn. Beyond that it is abandoned, and runs again at
@@ -96,7 +93,6 @@ impl Default for ExecutorConfig {
             window: 4096,
             chunk: None,
             forwarding: true,
-            abandoning: true,
             hints: true,
             step_budget: 1 << 16,
             check_every: None,

@@ -51,6 +51,24 @@ impl<'b> Stamps<'b> {
             .any(|read| newest(read).is_some_and(|version| version.position >= outcome.snapshot))
     }
 
+    /// True if something has been replaced that a unit at `position` has read, which reads the newest values. Not all that is so is
+    /// found.
+    fn has_changed(&self, reads: &ReadSet<'b>, position: u32) -> bool {
+        // Before the look at the versions: it finds all those below.
+        let retired = self.retired();
+        reads.iter().any(|read| {
+            let fingerprint = read.fingerprint();
+            let newest = self.newest(fingerprint).map(|version| version.record);
+            // What is known of units that have retired is what they left; some of them wrote something else in the end.
+            let after = newest.map_or(retired, |newest| retired.max(newest.position + 1));
+            let last = self.last_pending(fingerprint, after..position, |_| true).or(newest);
+            let was_replaced = |last: &Record<'b>| read.position().is_none_or(|seen| seen <= last.position);
+            let is_gone = read.position().is_some_and(|seen| seen < retired) && !read.saw(newest);
+            // That something is no longer found among the pending ones says nothing.
+            is_gone || (!read.saw(last) && last.is_some_and(was_replaced))
+        })
+    }
+
     /// The record of the last position in `range` that `is_it` accepts, among those lately finished.
     #[inline]
     fn last_pending(
@@ -74,22 +92,6 @@ impl<'b> Versions<'b> for Stamps<'b> {
     #[inline]
     fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>> {
         self.table.get(fingerprint)
-    }
-
-    fn has_changed(&self, reads: &ReadSet<'b>, position: u32) -> bool {
-        // Before the look at the versions: it finds all those below.
-        let retired = self.retired();
-        reads.iter().any(|read| {
-            let fingerprint = read.fingerprint();
-            let newest = self.newest(fingerprint).map(|version| version.record);
-            // What is known of units that have retired is what they left; some of them wrote something else in the end.
-            let after = newest.map_or(retired, |newest| retired.max(newest.position + 1));
-            let last = self.last_pending(fingerprint, after..position, |_| true).or(newest);
-            let was_replaced = |last: &Record<'b>| read.position().is_none_or(|seen| seen <= last.position);
-            let is_gone = read.position().is_some_and(|seen| seen < retired) && !read.saw(newest);
-            // That something is no longer found among the pending ones says nothing.
-            is_gone || (!read.saw(last) && last.is_some_and(was_replaced))
-        })
     }
 
     #[inline]

@@ -24,11 +24,6 @@
 //! ever. So a unit may take a bounded number of steps (calls of its state) ahead of its turn. Beyond that it is abandoned:
 //! it unwinds, and is replayed at its turn, without a bound. The application may catch the unwinding and reply all the same;
 //! so that it happened is kept in the outcome.
-//!
-//! Where the application [allows it](crate::app::ScalableApp::ABANDONABLE), and operations are long, a unit is also abandoned when
-//! it is known to be in vain: a unit of one moment where it comes to a key that has been written since, if it cannot move on
-//! (`moment.rs`); one of the newest values when it looks back at all that it has read, which is when that is 16 keys, 32,
-//! 64, ..., if something has been replaced. So all looks together cost about as much as reading everything twice more.
 
 pub mod bytes;
 mod fingerprint;
@@ -54,10 +49,6 @@ use writes::{Content, Kind, Of, Record, WriteSet, Written};
 pub trait Versions<'b>: Copy + Send {
     /// The newest version under this fingerprint, of whatever key and position.
     fn newest(&self, fingerprint: u64) -> Option<&'b Version<'b>>;
-
-    /// True if something that a unit at `position` has read, which reads the newest values, has been replaced. By fingerprints
-    /// alone, and not all that is so is found.
-    fn has_changed(&self, reads: &ReadSet<'b>, position: u32) -> bool;
 
     /// How many units have retired: the versions of all of them are found.
     fn retired(&self) -> u32;
@@ -106,9 +97,6 @@ impl Outcome<'_> {
         self.abandoned
     }
 }
-
-/// After so many reads, and after each power of two from there on, a unit of the newest values looks back.
-const LOOKS_BACK: usize = if cfg!(any(test, loom, shuttle)) { 2 } else { 16 };
 
 /// What a unit unwinds with when it is abandoned.
 struct Abandoned;
@@ -190,14 +178,12 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         }
         if !versions.forwards() || !self.ahead {
             let is_newer = |version: &Version<'b>| version.position >= self.moment.get();
-            if self.ahead && newest.is_some_and(is_newer) {
-                if self.moment.moves_on(self.position, versions, &self.reads.borrow()) {
-                    // What is below the new moment may be newer than what was found first.
-                    newest = versions.newest(fingerprint);
-                } else if self.may_be_abandoned() {
-                    self.reads.borrow_mut().push(&self.memory.arena, Read::new(fingerprint, None));
-                    self.abandon();
-                }
+            if self.ahead
+                && newest.is_some_and(is_newer)
+                && self.moment.moves_on(self.position, versions, &self.reads.borrow())
+            {
+                // What is below the new moment may be newer than what was found first.
+                newest = versions.newest(fingerprint);
             }
             let seen = newest.and_then(|version| version.newest_before(self.moment.get()));
             return (
@@ -232,31 +218,12 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
             // With forwarding, a second look may show another value than the first: both are checked.
             if reads.find(fingerprint, |known| known.saw(newest)).is_none() {
                 reads.push(&self.memory.arena, read);
-                if self.around.abandons && self.finds_itself_stale(&reads) {
-                    drop(reads);
-                    self.abandon();
-                }
             }
         }
         match seen {
             Some(record) => f(record.value()),
             None => self.around.state.read_with(column, key, f),
         }
-    }
-
-    /// True if this unit may unwind because it is in vain: not if it unwinds already, in the application's destructors, and not if the
-    /// application goes on after that.
-    fn may_be_abandoned(&self) -> bool {
-        self.around.abandons && !**self.abandoned.borrow() && !std::thread::panicking()
-    }
-
-    /// True if this unit looks back now, and something that it has read has been replaced.
-    #[cold]
-    fn finds_itself_stale(&self, reads: &ReadSet<'b>) -> bool {
-        let looks = reads.count() >= LOOKS_BACK && reads.count().is_power_of_two();
-        // One of one moment knows when it comes to what has been written since.
-        let versions = self.around.versions;
-        looks && versions.forwards() && self.may_be_abandoned() && versions.has_changed(reads, self.position)
     }
 
     /// The position in the write set of this unit's own write to a key.

@@ -78,12 +78,6 @@ impl<'b, T: Fingerprinted, const N: usize> ArenaSet<'b, T, N> {
         }
     }
 
-    /// How many items there are.
-    #[inline]
-    pub fn count(&self) -> usize {
-        self.large.as_ref().map_or(self.small.len(), |large| large.len)
-    }
-
     /// The items in the order of insertion.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let large = self.large.as_ref().map_or(&[][..], |large| &large.items[..large.len]);

@@ -19,8 +19,6 @@ pub struct Surroundings<'u, S, V> {
     pub steps: u32,
     /// Whether records say where the state has their keys.
     pub places: bool,
-    /// Whether units that are known to be in vain are abandoned.
-    pub abandons: bool,
 }
 
 impl<S, V: Copy> Clone for Surroundings<'_, S, V> {

@@ -153,7 +153,6 @@ impl<S: CRUDState, L: Logic> Application<S> for Service<L> {
 impl<S: CRUDState, L: Logic> ScalableApp<S> for Service<L> {
     // Straight lines and bounded loops, all of them: they end on any values.
     const FORWARDING: bool = true;
-    const ABANDONABLE: bool = true;
 
     const HINTS: bool = L::HINTS;
 

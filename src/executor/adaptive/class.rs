@@ -43,8 +43,6 @@ const DIFFERENCE_WEIGHT: f64 = 0.0625;
 const MEASURING_NS: f64 = 8_000.0;
 const MEASURING_IF_UNLIKE_NS: f64 = 3_000.0;
 const UNLIKE: f64 = 0.05;
-/// From this time per operation on, it costs less to unwind what is in vain, a microsecond or two, than to run it to its end.
-const ABANDONED_NS: f64 = 5_000.0;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
 /// What operations are measured to take contains the engine's part: against the loop, a way's cost is multiplied by this.
@@ -142,11 +140,6 @@ impl Class {
         let passes = self.untimed > 0 && len <= self.longest_untimed;
         self.untimed -= u32::from(passes);
         passes
-    }
-
-    /// True if operations are so long that most of those that are in vain are better abandoned.
-    pub fn is_long(&self) -> bool {
-        self.operation_ns.0.is_some_and(|ns| ns >= ABANDONED_NS)
     }
 
     /// How to share out a batch of `len` operations to this many threads.

@@ -76,18 +76,12 @@ impl Way {
 pub(crate) struct Consent {
     pub(crate) forwarding: bool,
     pub(crate) hints: bool,
-    pub(crate) abandoning: bool,
 }
 
 impl Consent {
     /// What `A` allows, unless it is switched off.
     pub(crate) fn of<A: ScalableApp<S>, S: CRUDState>(config: &ExecutorConfig) -> Self {
-        Consent {
-            forwarding: A::FORWARDING && config.forwarding,
-            hints: A::HINTS && config.hints,
-            // Where a panic ends the process, so does this.
-            abandoning: A::ABANDONABLE && config.abandoning && cfg!(panic = "unwind"),
-        }
+        Consent { forwarding: A::FORWARDING && config.forwarding, hints: A::HINTS && config.hints }
     }
 }
 
@@ -103,8 +97,6 @@ pub(crate) struct Plan {
     pub(crate) looks_for_chain: bool,
     /// Let idle threads run stale units again.
     pub(crate) again: bool,
-    /// Abandon units that are known to be in vain.
-    pub(crate) abandons: bool,
     /// Let each thread retire what it has run.
     pub(crate) own: bool,
     /// Whether the governor wants to know how long it took.
@@ -121,28 +113,19 @@ pub(crate) struct Governor {
     threads: usize,
     /// Each thread retires what it has run, whatever is stale.
     always_own: bool,
-    /// Operations are taken for long, whatever is known of them.
-    always_long: bool,
 }
 
 impl Governor {
     /// For an engine with this many threads.
     pub(crate) fn new(threads: usize, consent: Consent) -> Self {
         let common = Common { consent, ..Common::default() };
-        Governor { classes: [Class::default(); 32], common, threads, always_own: false, always_long: false }
+        Governor { classes: [Class::default(); 32], common, threads, always_own: false }
     }
 
-    /// Takes all operations for long.
-    #[cfg(any(test, shuttle, feature = "internals"))]
-    pub(crate) fn expect_long_operations(&mut self) {
-        self.always_long = true;
-    }
-
-    /// Takes all batches for contended, until measurements say otherwise, and all operations for long.
+    /// Takes all batches for contended, until measurements say otherwise.
     #[cfg(any(test, shuttle, feature = "internals"))]
     pub(crate) fn expect_contention(&mut self) {
         self.classes.iter_mut().for_each(Class::expect_contention);
-        self.expect_long_operations();
     }
 
     /// True if something is known of batches of `len` operations.
@@ -187,7 +170,6 @@ impl Governor {
             looks_for_chain: false,
             // With two threads there is nobody to spare.
             again: self.threads > 2 && class.is_contended(&self.common),
-            abandons: self.common.consent.abandoning && (self.always_long || class.is_long()),
             own: own || self.always_own,
             timed: true,
             measured: if way == Way::Sequential { 0 } else { class.measured() },

@@ -113,7 +113,7 @@ fn ways(consent: Consent, ns: [f64; 4], replays: u64) -> [usize; 4] {
 
 #[test]
 fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_collides() {
-    let all = Consent { forwarding: true, hints: true, abandoning: false };
+    let all = Consent { forwarding: true, hints: true };
     assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0], 30)[3] > 2000);
     assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0], 30)[2] > 2000);
     assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0], 30)[2..], [0, 0]);
@@ -124,7 +124,7 @@ fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_col
 
 #[test]
 fn ways_that_take_turns_as_the_best_do_not_have_the_loop_tried_more_often() {
-    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, abandoning: false });
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
     let mut sequential = 0;
     for batch in 0..10_000 {
         let plan = governor.plan(1024);
@@ -157,14 +157,14 @@ fn batches_of_different_work_are_compared_with_themselves() {
 }
 
 /// An application that allows what it is told to.
-struct Allows<const FORWARDING: bool, const ABANDONABLE: bool>;
+struct Allows<const FORWARDING: bool>;
 
-impl<const F: bool, const A: bool> ApplicationData for Allows<F, A> {
+impl<const F: bool> ApplicationData for Allows<F> {
     type Request = ();
     type Reply = ();
 }
 
-impl<const F: bool, const A: bool> Application<ShardedState> for Allows<F, A> {
+impl<const F: bool> Application<ShardedState> for Allows<F> {
     type AppData = Self;
 
     fn initial_state() -> Result<ShardedState, BoxError> {
@@ -176,9 +176,8 @@ impl<const F: bool, const A: bool> Application<ShardedState> for Allows<F, A> {
     fn update(&self, _state: &mut ShardedState, _request: ()) {}
 }
 
-impl<const F: bool, const A: bool> ScalableApp<ShardedState> for Allows<F, A> {
+impl<const F: bool> ScalableApp<ShardedState> for Allows<F> {
     const FORWARDING: bool = F;
-    const ABANDONABLE: bool = A;
 
     fn speculatively_execute(&self, _state: &mut impl CRUDState, _request: ()) {}
 }
@@ -186,32 +185,11 @@ impl<const F: bool, const A: bool> ScalableApp<ShardedState> for Allows<F, A> {
 #[test]
 fn only_what_application_and_configuration_allow_is_done() {
     let all = ExecutorConfig::default();
-    let none = ExecutorConfig { forwarding: false, hints: false, abandoning: false, ..all.clone() };
-    let of = |config: &ExecutorConfig| {
-        let both = Consent::of::<Allows<true, true>, ShardedState>(config);
-        (both, Consent::of::<Allows<false, true>, ShardedState>(config))
-    };
-    let allowed = Consent { forwarding: true, hints: false, abandoning: true };
-    assert_eq!(of(&all), (allowed, Consent { forwarding: false, ..allowed }));
-    assert_eq!(of(&none), (Consent::default(), Consent::default()));
-    let neither = Consent::of::<Allows<false, false>, ShardedState>(&all);
-    assert_eq!(neither, Consent::default());
-}
-
-#[test]
-fn only_long_operations_are_abandoned_and_only_where_that_is_allowed() {
-    let consent = Consent { abandoning: true, ..Consent::default() };
-    for (consent, ns, expected) in
-        [(consent, 10_000.0, true), (consent, 1_000.0, false), (Consent::default(), 10_000.0, false)]
-    {
-        let mut governor = Governor::new(2, consent);
-        assert!(!governor.plan_by(Way::OneMoment, 128).abandons, "nothing is known yet");
-        for _ in 0..10 {
-            let plan = governor.plan_by(Way::OneMoment, 128);
-            governor.record(128, plan.way, Duration::from_micros(700), measured(plan, 128, ns));
-        }
-        assert_eq!(governor.plan_by(Way::OneMoment, 128).abandons, expected, "{ns}");
-    }
+    let none = ExecutorConfig { forwarding: false, hints: false, ..all.clone() };
+    let allowed = Consent::of::<Allows<true>, ShardedState>(&all);
+    assert_eq!(allowed, Consent { forwarding: true, hints: false });
+    assert_eq!(Consent::of::<Allows<true>, ShardedState>(&none), Consent::default());
+    assert_eq!(Consent::of::<Allows<false>, ShardedState>(&all), Consent::default());
 }
 
 #[test]
@@ -266,7 +244,7 @@ fn what_others_have_shown_counts_less_the_more_is_known() {
 
 #[test]
 fn batches_of_a_new_size_begin_as_the_others_run() {
-    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, abandoning: false });
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
     let mut run = |len: usize, batches: usize| {
         let ways = (0..batches).map(|_| {
             let plan = governor.plan(len);
@@ -303,7 +281,7 @@ fn what_is_done_beside_batches_does_not_hold_it_in_a_bad_way() {
 
 #[test]
 fn of_ways_that_look_alike_the_one_is_preferred_whose_units_are_not_stale() {
-    let all = Consent { forwarding: true, hints: true, abandoning: false };
+    let all = Consent { forwarding: true, hints: true };
     assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0], 60)[3] > 2000);
     assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0], 4)[2] > 2000);
 }

@@ -283,7 +283,6 @@ where
                 fingerprints: &self.fingerprints,
                 steps: self.steps,
                 places: groups > 1,
-                abandons: plan.abandons,
             },
             retirement: Retirement::new(
                 Slots::new(lines, len, chunk),

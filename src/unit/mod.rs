@@ -22,8 +22,9 @@
 //!
 //! What an application sees ahead of its turn is right, but old; code that waits for a value to change would wait for
 //! ever. So a unit may take a bounded number of steps (calls of its state) ahead of its turn. Beyond that it is abandoned:
-//! it unwinds, and is replayed at its turn, without a bound. The application may catch the unwinding and reply all the same;
-//! so that it happened is kept in the outcome.
+//! it unwinds, and is replayed at its turn, without a bound. Destructors that call the state while the unit unwinds go on, since
+//! unwinding out of them would end the process. The application may catch the unwinding and reply all the same; so that it
+//! happened is kept in the outcome.
 
 pub mod bytes;
 mod fingerprint;
@@ -154,10 +155,12 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
     #[inline]
     fn step(&self, column: &str, key: &[u8]) -> u64 {
         if self.ahead {
-            let Some(left) = self.steps.get().checked_sub(1) else {
-                self.abandon();
-            };
-            self.steps.set(left);
+            match self.steps.get().checked_sub(1) {
+                Some(left) => self.steps.set(left),
+                // A destructor calls.
+                None if std::thread::panicking() => (),
+                None => self.abandon(),
+            }
         }
         self.around.fingerprints.of(column, key)
     }

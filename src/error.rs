@@ -36,6 +36,12 @@ pub enum ConfigError {
     /// A name that no thread can have.
     #[error("`name` must not contain a null character")]
     Name,
+    /// Operations that run ahead of their turn may panic, and a panic ends this program.
+    #[error(
+        "operations that run ahead of their turn may panic, which ends this program: build it with `panic = \"unwind\"`, \
+         choose `ExecutionMode::Sequential`, or, if they never do, set `panic_abort`"
+    )]
+    PanicAbort,
 }
 
 /// Why an executor could not be started.

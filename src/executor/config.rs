@@ -65,6 +65,11 @@ pub struct ExecutorConfig {
     /// How many calls of its state an operation may make ahead of its turn. Beyond that it is abandoned, and runs again at
     /// its turn, where nothing bounds it.
     pub step_budget: u32,
+    /// Run operations ahead of their turn where a panic ends the program (`panic = "abort"`), too. There, a run that sees the
+    /// state from before an operation that it rests on must not panic, and one beyond its `step_budget` is not abandoned: so
+    /// this is for operations that end without a panic on whatever they see. By default, a multi-threaded executor of such a
+    /// program starts with [`ExecutionMode::Sequential`] only. Where panics unwind, this means nothing.
+    pub panic_abort: bool,
     /// The checking mode: the first batch and every n-th after it run twice and are compared before they are committed, to
     /// find applications that are not deterministic. Such a one ends the executor with
     /// [`Failure::NotDeterministic`](crate::error::Failure::NotDeterministic). Costs what running those batches twice, one
@@ -95,6 +100,7 @@ impl Default for ExecutorConfig {
             forwarding: true,
             hints: true,
             step_budget: 1 << 16,
+            panic_abort: false,
             check_every: None,
             shutdown_grace: Duration::from_secs(1),
             name: "atlas".to_owned(),
@@ -161,6 +167,14 @@ impl ExecutorConfig {
         }
         Ok(ConfigReport { threads, cores, notes })
     }
+
+    /// Whether operations may run ahead of their turn, in a program that a panic ends if it `aborts`.
+    pub(super) fn check_panics(&self, aborts: bool) -> Result<(), ConfigError> {
+        if aborts && !self.panic_abort && self.mode != ExecutionMode::Sequential {
+            return Err(ConfigError::PanicAbort);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -194,6 +208,17 @@ mod tests {
     fn a_name_that_no_thread_can_have_is_refused() {
         let config = ExecutorConfig { name: "a\0b".to_owned(), ..ExecutorConfig::default() };
         assert_eq!(config.validate(), Err(ConfigError::Name));
+    }
+
+    #[test]
+    fn where_a_panic_ends_the_program_nothing_runs_ahead_unless_that_is_allowed() {
+        let mut config = ExecutorConfig::default();
+        assert_eq!(config.check_panics(false), Ok(()));
+        assert_eq!(config.check_panics(true), Err(ConfigError::PanicAbort));
+        config.panic_abort = true;
+        assert_eq!(config.check_panics(true), Ok(()));
+        config = ExecutorConfig { mode: ExecutionMode::Sequential, ..ExecutorConfig::default() };
+        assert_eq!(config.check_panics(true), Ok(()));
     }
 
     #[test]

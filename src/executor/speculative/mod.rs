@@ -85,6 +85,7 @@ where
     S: CRUDState + Sync + 'static,
 {
     fn new(config: &ExecutorConfig, report: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError> {
+        config.check_panics(cfg!(panic = "abort"))?;
         let pool = Pool::new(&PoolConfig {
             threads: report.threads,
             spin: config.spin,

@@ -20,7 +20,7 @@ const OF: fn(&Phases) -> Duration = |phases| phases.commit;
 
 fn commit(c: &mut Criterion) {
     let spin = Duration::from_micros(200);
-    let config = PoolConfig { threads: 2, spin, pin: true, name: "bench".to_owned() };
+    let config = PoolConfig { threads: 2, spin, pin: true, stack_size: None, name: "bench".to_owned() };
     let mut pool = Pool::new(&config).expect("threads");
     pool.pin_caller();
     for batch in [128, 1024] {

@@ -14,7 +14,7 @@ const THREADS: usize = 2;
 
 fn round_trip(c: &mut Criterion) {
     let spin = Duration::from_micros(200);
-    let config = PoolConfig { threads: THREADS, spin, pin: true, name: "bench".to_owned() };
+    let config = PoolConfig { threads: THREADS, spin, pin: true, stack_size: None, name: "bench".to_owned() };
     let mut pool = Pool::new(&config).expect("threads");
     pool.pin_caller();
     let came = AtomicUsize::new(0);

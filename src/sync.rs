@@ -11,9 +11,14 @@ mod imp {
     pub use std::thread::{JoinHandle, Thread, park, yield_now};
     pub use std::time::Instant;
 
-    /// Spawns a named thread.
-    pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name(name.to_owned()).spawn(body)
+    /// Spawns a named thread, with a stack of the standard library's size or of so many bytes.
+    pub fn spawn(
+        name: &str,
+        stack: Option<usize>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        stack.into_iter().fold(thread, |thread, bytes| thread.stack_size(bytes)).spawn(body)
     }
 }
 
@@ -84,8 +89,12 @@ mod imp {
     pub use loom::thread::{JoinHandle, Thread, park, yield_now};
     pub use std::time::Instant;
 
-    /// Spawns a thread of the model; loom's threads have no names.
-    pub fn spawn(_name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    /// Spawns a thread of the model; loom's threads have no names, and stacks of their own size.
+    pub fn spawn(
+        _name: &str,
+        _stack: Option<usize>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
         Ok(loom::thread::spawn(body))
     }
 }
@@ -117,8 +126,12 @@ mod imp {
         }
     }
 
-    /// Spawns a thread of the model.
-    pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    /// Spawns a thread of the model; the model says how large stacks are.
+    pub fn spawn(
+        name: &str,
+        _stack: Option<usize>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
         shuttle::thread::Builder::new().name(name.to_owned()).spawn(body)
     }
 }

@@ -13,6 +13,8 @@
 //! | a value of 10 MiB | bad_input.rs::a_value_of_ten_mebibytes_works |
 //! | 100,000 operations in a batch | bad_input.rs::a_hundred_thousand_operations_in_a_batch_work |
 //! | a million keys touched by one operation | bad_input.rs::a_million_keys_touched_by_one_operation_work |
+//! | operations that recurse deeply | bad_input.rs::operations_that_recurse_deeply_work_on_larger_stacks |
+//! | a stack that no thread can have | ../src/executor/config.rs::a_stack_that_no_thread_can_have_is_refused |
 //! | a part that is wrong, unknown or of another checkpoint, to an executor | transfer.rs::bad_parts_are_refused_by_name_and_the_right_ones_still_count |
 //! | the same, to the built-in state | ../src/state/sharded/tests.rs::wrong_stale_unknown_and_missing_parts_are_refused_and_change_nothing |
 //! | a snapshot cut short, in parts | transfer.rs::a_state_cut_short_is_refused_and_nothing_above_it_is_executed |
@@ -37,11 +39,19 @@ on!(rig: [SingleMon, MultiMon, SingleDiv, MultiDiv] {
     a_value_of_ten_mebibytes_works,
     a_hundred_thousand_operations_in_a_batch_work,
     a_million_keys_touched_by_one_operation_work,
+    operations_that_recurse_deeply_work_on_larger_stacks,
 });
 
 /// Runs batches ahead of their turn where the executor can, and compares with the plain loop.
 fn equals_the_loop<R: Rig>(threads: usize, batches: impl IntoIterator<Item = Vec<Step>>) -> Counters {
-    let mut config = ExecutorConfig::with_threads(threads);
+    equals_the_loop_by::<R>(&ExecutorConfig::with_threads(threads), batches)
+}
+
+fn equals_the_loop_by<R: Rig>(
+    config: &ExecutorConfig,
+    batches: impl IntoIterator<Item = Vec<Step>>,
+) -> Counters {
+    let mut config = config.clone();
     config.mode = ExecutionMode::Speculate;
     let batches: Vec<_> = batches.into_iter().zip(1..).map(|(steps, seq)| batch(seq, steps)).collect();
     let counters = check::<R, _>(&config, &Script, &ShardedState::new(), &batches);
@@ -121,7 +131,26 @@ fn a_million_keys_touched_by_one_operation_work<R: Rig>() {
     assert_eq!(counters.replays > 0, R::RUNS_AHEAD);
 }
 
+/// Takes 64 KiB of stack for each level.
+fn recurse(levels: usize) -> usize {
+    let frame = std::hint::black_box([levels; 8192]);
+    if levels == 0 { 0 } else { recurse(levels - 1) + frame[levels] - levels + 1 }
+}
+
+/// Four times as deep as threads have stack by default.
+fn operations_that_recurse_deeply_work_on_larger_stacks<R: Rig>() {
+    const LEVELS: usize = 128;
+    const STACK: usize = 32 << 20;
+    let mut config = ExecutorConfig::with_threads(3);
+    config.stack_size = Some(STACK);
+    let operations = || (0..20).map(|_| step(|_| assert_eq!(recurse(LEVELS), LEVELS))).collect();
+    let test = move || equals_the_loop_by::<R>(&config, [operations(), operations()]);
+    // The plain loop runs here.
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(test);
+    thread.expect("a thread").join().expect("equal");
+}
+
 #[test]
 fn the_table_is_complete() {
-    assert_table("bad_input.rs", 18);
+    assert_table("bad_input.rs", 20);
 }

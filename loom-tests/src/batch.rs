@@ -14,7 +14,8 @@ use crate::harness::{Marks, run_model};
 
 /// `batches` times what `setup` says, on a pool of two threads.
 fn run_on_a_pool(marks: &Marks, setup: Setup, window: usize, batches: usize, by_hints: bool) {
-    let config = PoolConfig { threads: 2, spin: Duration::ZERO, pin: false, name: String::new() };
+    let config =
+        PoolConfig { threads: 2, spin: Duration::ZERO, pin: false, stack_size: None, name: String::new() };
     let mut pool = Pool::new(&config).expect("loom spawns threads");
     let mut setup = setup.on(pool.queue(), window);
     for _ in 0..batches {

@@ -13,7 +13,8 @@ use loom::thread::yield_now;
 use crate::harness::{Tracked, run_model};
 
 fn pool(threads: usize) -> Pool {
-    let config = PoolConfig { threads, spin: Duration::ZERO, pin: false, name: String::new() };
+    let config =
+        PoolConfig { threads, spin: Duration::ZERO, pin: false, stack_size: None, name: String::new() };
     Pool::new(&config).expect("loom spawns threads")
 }
 

@@ -15,6 +15,9 @@ pub const REPLY_BUFFER: usize = 1024;
 /// At most this many threads execute one batch.
 pub const MAX_THREADS: usize = 256;
 
+/// At most this many bytes are one thread's stack.
+pub const MAX_STACK: usize = 1 << 40;
+
 /// When a multi-threaded executor speculates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -51,6 +54,10 @@ pub struct ExecutorConfig {
     pub mode: ExecutionMode,
     /// Pin the executing threads to cores of their own, inside the process's affinity mask.
     pub pin: bool,
+    /// Bytes of the stack of each thread that executes operations, for operations that recurse deeply; `None`: what the standard
+    /// library gives threads (2 MiB, or `RUST_MIN_STACK`). A stack that overflows ends the process. Ahead of its turn, an
+    /// operation may recurse deeper than it ever does in the sequential loop.
+    pub stack_size: Option<usize>,
     /// How long an idle worker spins before it parks. Longer saves wake-ups, shorter saves power.
     pub spin: Duration,
     /// How many positions speculation may run ahead of retirement.
@@ -94,6 +101,7 @@ impl Default for ExecutorConfig {
             reply_buffer: REPLY_BUFFER,
             mode: ExecutionMode::Adaptive,
             pin: true,
+            stack_size: None,
             spin: Duration::from_micros(200),
             window: 4096,
             chunk: None,
@@ -137,6 +145,7 @@ impl ExecutorConfig {
             ("executing_buffer", self.executing_buffer),
             ("state_buffer", self.state_buffer),
             ("reply_buffer", self.reply_buffer),
+            ("stack_size", self.stack_size.unwrap_or(1)),
             ("window", self.window),
             ("chunk", self.chunk.unwrap_or(1)),
             ("step_budget", self.step_budget as usize),
@@ -150,8 +159,10 @@ impl ExecutorConfig {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or(cores.min(MAX_THREADS));
-        if threads > MAX_THREADS {
-            return Err(ConfigError::TooLarge { name: "threads", value: threads, max: MAX_THREADS });
+        let bounded =
+            [("threads", threads, MAX_THREADS), ("stack_size", self.stack_size.unwrap_or(1), MAX_STACK)];
+        if let Some((name, value, max)) = bounded.into_iter().find(|&(_, value, max)| value > max) {
+            return Err(ConfigError::TooLarge { name, value, max });
         }
         let mut notes = Vec::new();
         if self.threads.is_none() {
@@ -198,6 +209,7 @@ mod tests {
         assert_eq!(zero(|c| c.executing_buffer = 0), "`executing_buffer` must be at least 1");
         assert_eq!(zero(|c| c.state_buffer = 0), "`state_buffer` must be at least 1");
         assert_eq!(zero(|c| c.reply_buffer = 0), "`reply_buffer` must be at least 1");
+        assert_eq!(zero(|c| c.stack_size = Some(0)), "`stack_size` must be at least 1");
         assert_eq!(zero(|c| c.window = 0), "`window` must be at least 1");
         assert_eq!(zero(|c| c.chunk = Some(0)), "`chunk` must be at least 1");
         assert_eq!(zero(|c| c.step_budget = 0), "`step_budget` must be at least 1");
@@ -219,6 +231,12 @@ mod tests {
         assert_eq!(config.check_panics(true), Ok(()));
         config = ExecutorConfig { mode: ExecutionMode::Sequential, ..ExecutorConfig::default() };
         assert_eq!(config.check_panics(true), Ok(()));
+    }
+
+    #[test]
+    fn a_stack_that_no_thread_can_have_is_refused() {
+        let config = ExecutorConfig { stack_size: Some(usize::MAX), ..ExecutorConfig::default() };
+        assert!(matches!(config.validate(), Err(ConfigError::TooLarge { name: "stack_size", .. })));
     }
 
     #[test]

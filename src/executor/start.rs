@@ -89,13 +89,13 @@ where
     };
     let replier_life = Arc::clone(&life);
     let helpers = vec![
-        thread(&config, "replier", move || replier::run::<F, _, N>(answers, node, replier_life))?,
-        thread(&config, "checkpoint", move || courier.run())?,
+        thread(&config, "replier", None, move || replier::run::<F, _, N>(answers, node, replier_life))?,
+        thread(&config, "checkpoint", None, move || courier.run())?,
     ];
     if let Some(seq) = config.initial_seq {
         life.executed(seq);
     }
-    thread(&config, "executor", move || live(executor, requests, helpers))?;
+    thread(&config, "executor", config.stack_size, move || live(executor, requests, helpers))?;
     life.started();
     Ok((state_sender, checkpoint_receiver))
 }
@@ -103,10 +103,11 @@ where
 fn thread(
     config: &ExecutorConfig,
     role: &str,
+    stack: Option<usize>,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, InitError> {
     let name = format!("{}-{role}", config.name);
-    spawn(&name, body).map_err(|source| InitError::Spawn { name, source })
+    spawn(&name, stack, body).map_err(|source| InitError::Spawn { name, source })
 }
 
 /// Ends a life whatever happens: nobody waits for ever for a thread that died.

@@ -75,7 +75,7 @@ mod tests {
     fn pinning_one_thread_first_leaves_the_others_their_cores() {
         let before = cores().ids.len();
         let places = Place::reserve(before);
-        spawn("pinned", move || {
+        spawn("pinned", None, move || {
             if !places[0].as_ref().is_some_and(Place::pin_current) {
                 eprintln!("skipped: threads cannot be pinned here");
                 return;

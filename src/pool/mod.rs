@@ -32,6 +32,8 @@ pub struct PoolConfig {
     pub spin: Duration,
     /// Pin caller and workers to cores.
     pub pin: bool,
+    /// Bytes of a worker's stack; `None`: as many as the standard library gives.
+    pub stack_size: Option<usize>,
     /// Workers are called `{name}-worker-1` and so on.
     pub name: String,
 }
@@ -69,7 +71,7 @@ impl Pool {
             let name = format!("{}-worker-{}", config.name, key.index());
             let place = places.next().flatten();
             let shared = Arc::clone(&pool.shared);
-            let worker = spawn(&name, move || worker::work(key, place, &shared));
+            let worker = spawn(&name, config.stack_size, move || worker::work(key, place, &shared));
             pool.workers.push(worker.map_err(|source| InitError::Spawn { name, source })?);
         }
         Ok(pool)
@@ -135,7 +137,7 @@ mod tests {
     use crate::sync::{AtomicUsize, Ordering};
 
     fn pool(threads: usize, spin: Duration) -> Pool {
-        let config = PoolConfig { threads, spin, pin: false, name: "test".to_owned() };
+        let config = PoolConfig { threads, spin, pin: false, stack_size: None, name: "test".to_owned() };
         Pool::new(&config).expect("threads")
     }
 

@@ -19,8 +19,13 @@ const HOT: usize = 10;
 /// Measures jobs with a pause of `gap` before each; in microseconds.
 pub fn measure(bench: &Bench, gap: Duration) -> Result<Measured, PerfError> {
     let threads = bench.threads;
-    let config =
-        PoolConfig { threads, spin: ExecutorConfig::default().spin, pin: true, name: "perf".to_owned() };
+    let config = PoolConfig {
+        threads,
+        spin: ExecutorConfig::default().spin,
+        pin: true,
+        stack_size: None,
+        name: "perf".to_owned(),
+    };
     let mut pool = Pool::new(&config)?;
     pool.pin_caller();
     let jobs = bench.effort.events * if gap.is_zero() { HOT } else { 1 };

@@ -90,6 +90,7 @@ where
             threads: report.threads,
             spin: config.spin,
             pin: config.pin,
+            stack_size: config.stack_size,
             name: config.name.clone(),
         })?;
         let consent = Consent::of::<A, S>(config);

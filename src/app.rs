@@ -93,7 +93,7 @@ pub trait ScalableApp<S: CRUDState>: Application<S> {
     /// which saves most replays where operations conflict; then it may see values that never stood together, before it is
     /// replayed. Right for straight-line code and for virtual machines with a step limit; wrong for code that would loop
     /// without end, abort the process or allocate without bounds if an invariant of the state does not hold. A panic is
-    /// fine.
+    /// fine, where panics unwind (see [`allow_panic_abort`](crate::executor::ExecutorConfig::allow_panic_abort)).
     const FORWARDING: bool = false;
 
     /// Does [`hints`](ScalableApp::hints) name anything?

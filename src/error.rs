@@ -23,7 +23,7 @@ pub enum ConfigError {
         /// The field.
         name: &'static str,
     },
-    /// A size beyond what the engine can address.
+    /// A size beyond what is possible.
     #[error("`{name}` is {value}, but at most {max} is possible")]
     TooLarge {
         /// The field.
@@ -36,10 +36,11 @@ pub enum ConfigError {
     /// A name that no thread can have.
     #[error("`name` must not contain a null character")]
     Name,
-    /// Operations that run ahead of their turn may panic, and a panic ends this program.
+    /// Operations that run ahead of their turn may panic, and a panic ends this program. Not `validate` says so, but `init` of a
+    /// multi-threaded executor; see [`allow_panic_abort`](crate::executor::ExecutorConfig::allow_panic_abort).
     #[error(
         "operations that run ahead of their turn may panic, which ends this program: build it with `panic = \"unwind\"`, \
-         choose `ExecutionMode::Sequential`, or, if they never do, set `panic_abort`"
+         choose `ExecutionMode::Sequential` or a single-threaded executor, or, if they never do, set `allow_panic_abort`"
     )]
     PanicAbort,
 }

@@ -11,14 +11,17 @@ mod imp {
     pub use std::thread::{JoinHandle, Thread, park, yield_now};
     pub use std::time::Instant;
 
-    /// Spawns a named thread, with a stack of the standard library's size or of so many bytes.
+    /// Spawns a named thread, with a stack of so many bytes, or of the standard library's size.
     pub fn spawn(
         name: &str,
         stack: Option<usize>,
         body: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        stack.into_iter().fold(thread, |thread, bytes| thread.stack_size(bytes)).spawn(body)
+        let mut thread = std::thread::Builder::new().name(name.to_owned());
+        if let Some(bytes) = stack {
+            thread = thread.stack_size(bytes);
+        }
+        thread.spawn(body)
     }
 }
 

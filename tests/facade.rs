@@ -119,8 +119,8 @@ fn sequential() -> Arc<Metrics> {
     metrics
 }
 
-/// What this test's application does not allow (forwarding) or give (hints), or what is a matter of chance: whether a stale
-/// unit is found in time, or still runs at its turn.
+/// What this test's application does not allow (forwarding), give (hints) or do (more calls than its step budget), or what is a
+/// matter of chance: whether a stale unit is found in time, or still runs at its turn.
 const CHANCE: [&str; 5] =
     ["atlas_forwarding_batches", "atlas_prefetched", "atlas_overtaken", "atlas_reruns", "atlas_abandoned"];
 

@@ -126,6 +126,8 @@ impl Application<ShardedState> for Cautious {
 }
 
 impl ScalableApp<ShardedState> for Cautious {
+    const FORWARDING: bool = true;
+
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: u32) -> Result<u32, ()> {
         let look = |n: u32| u32::from(state.read("a", &(request * LOOKS + n).to_le_bytes()).is_none());
         catch_unwind(AssertUnwindSafe(|| (0..LOOKS).map(look).sum())).map_err(drop)
@@ -189,6 +191,8 @@ impl Application<ShardedState> for Locking {
 }
 
 impl ScalableApp<ShardedState> for Locking {
+    const FORWARDING: bool = true;
+
     fn speculatively_execute(&self, state: &mut impl CRUDState, request: u32) -> u32 {
         let taken = Taken::take(state);
         let look = |n: u32| u32::from(taken.0.read("a", &(request * LOOKS + n).to_le_bytes()).is_none());

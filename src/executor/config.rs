@@ -15,8 +15,8 @@ pub const REPLY_BUFFER: usize = 1024;
 /// At most this many threads execute one batch.
 pub const MAX_THREADS: usize = 256;
 
-/// At most this many bytes are one thread's stack.
-pub const MAX_STACK: usize = 1 << 40;
+/// At most this many bytes are one thread's stack: more cannot be rounded up to pages, let alone be had.
+pub const MAX_STACK: usize = isize::MAX as usize / 2;
 
 /// When a multi-threaded executor speculates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,13 +70,16 @@ pub struct ExecutorConfig {
     /// Use the application's [hints](crate::app::ScalableApp::hints), if it has any, where that was faster lately.
     pub hints: bool,
     /// How many calls of its state an operation may make ahead of its turn. Beyond that it is abandoned, and runs again at
-    /// its turn, where nothing bounds it.
+    /// its turn, where nothing bounds it. Calls that destructors make while it unwinds are not bounded either: they must end on
+    /// an earlier moment, too.
     pub step_budget: u32,
-    /// Run operations ahead of their turn where a panic ends the program (`panic = "abort"`), too. There, a run that sees the
-    /// state from before an operation that it rests on must not panic, and one beyond its `step_budget` is not abandoned: so
-    /// this is for operations that end without a panic on whatever they see. By default, a multi-threaded executor of such a
-    /// program starts with [`ExecutionMode::Sequential`] only. Where panics unwind, this means nothing.
-    pub panic_abort: bool,
+    /// Run operations ahead of their turn also where a panic ends the program (`panic = "abort"`). Nothing catches the panic
+    /// of a run that sees an earlier moment there (or, with [`FORWARDING`](crate::app::ScalableApp::FORWARDING), values that never
+    /// stood together), and a run beyond its `step_budget` is not abandoned. So this is for operations, hints and merge
+    /// operators that end without a panic on whatever they see. Without it, a multi-threaded executor of such a program is refused
+    /// ([`PanicAbort`](ConfigError::PanicAbort)), unless its mode is [`ExecutionMode::Sequential`]. Where panics unwind, this means
+    /// nothing.
+    pub allow_panic_abort: bool,
     /// The checking mode: the first batch and every n-th after it run twice and are compared before they are committed, to
     /// find applications that are not deterministic. Such a one ends the executor with
     /// [`Failure::NotDeterministic`](crate::error::Failure::NotDeterministic). Costs what running those batches twice, one
@@ -108,7 +111,7 @@ impl Default for ExecutorConfig {
             forwarding: true,
             hints: true,
             step_budget: 1 << 16,
-            panic_abort: false,
+            allow_panic_abort: false,
             check_every: None,
             shutdown_grace: Duration::from_secs(1),
             name: "atlas".to_owned(),
@@ -179,9 +182,9 @@ impl ExecutorConfig {
         Ok(ConfigReport { threads, cores, notes })
     }
 
-    /// Whether operations may run ahead of their turn, in a program that a panic ends if it `aborts`.
+    /// Refuses to run operations ahead of their turn in a program that `aborts` at a panic, unless that is allowed.
     pub(super) fn check_panics(&self, aborts: bool) -> Result<(), ConfigError> {
-        if aborts && !self.panic_abort && self.mode != ExecutionMode::Sequential {
+        if aborts && !self.allow_panic_abort && self.mode != ExecutionMode::Sequential {
             return Err(ConfigError::PanicAbort);
         }
         Ok(())
@@ -227,7 +230,7 @@ mod tests {
         let mut config = ExecutorConfig::default();
         assert_eq!(config.check_panics(false), Ok(()));
         assert_eq!(config.check_panics(true), Err(ConfigError::PanicAbort));
-        config.panic_abort = true;
+        config.allow_panic_abort = true;
         assert_eq!(config.check_panics(true), Ok(()));
         config = ExecutorConfig { mode: ExecutionMode::Sequential, ..ExecutorConfig::default() };
         assert_eq!(config.check_panics(true), Ok(()));

@@ -3,7 +3,7 @@
 use super::config::{ConfigReport, ExecutorConfig};
 use crate::app::{Application, Reply, Request};
 use crate::batch::{UnorderedBatch, UpdateBatch};
-use crate::error::{Failure, InitError};
+use crate::error::{ConfigError, Failure, InitError};
 use crate::metrics::Metrics;
 use crate::reply::BatchReplies;
 use crate::schedule::Aside;
@@ -14,7 +14,12 @@ use crate::sync::Arc;
 ///
 /// A failure ends the executor: no method is called after one.
 pub trait Engine<A: Application<S>, S>: Send + Sized + 'static {
-    /// An engine for a valid configuration. Spawns the threads that it needs besides the executor's.
+    /// Refuses what such an engine cannot work with, though the configuration is valid.
+    fn check(_config: &ExecutorConfig) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    /// An engine for a valid configuration that was checked. Spawns the threads that it needs besides the executor's.
     fn new(config: &ExecutorConfig, report: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError>;
 
     /// Called once, on the executor's thread, before anything is executed.

@@ -58,6 +58,7 @@ where
 {
     let Start { config, work, initial_state, service, node } = from;
     let report = config.validate()?;
+    E::check(&config)?;
     for note in &report.notes {
         tracing::info!(executor = config.name, note);
     }

@@ -51,8 +51,8 @@ impl<'b> Stamps<'b> {
             .any(|read| newest(read).is_some_and(|version| version.position >= outcome.snapshot))
     }
 
-    /// True if something has been replaced that a unit at `position` has read, which reads the newest values. Not all that is so is
-    /// found.
+    /// The same for a unit that reads the newest values: true if something that it has read was replaced. Not every
+    /// replacement is found.
     fn has_changed(&self, reads: &ReadSet<'b>, position: u32) -> bool {
         // Before the look at the versions: it finds all those below.
         let retired = self.retired();

@@ -41,8 +41,9 @@ fn a_unit_is_stale_when_what_it_has_read_is_replaced() {
     }
 }
 
-#[test]
-fn what_a_retired_unit_did_not_write_in_the_end_makes_nobody_stale() {
+/// The unit at position 0 writes a key ahead of its turn, which others may read, and nothing at its turn. Another one reads the
+/// key before or after that; returns whether it is taken for stale, and whether it is right at its turn.
+fn write_in_vain(read_before: bool) -> (bool, bool) {
     let (state, fingerprints) = (ShardedState::new(), Fingerprints::new());
     let (mut arenas, mut table) = (Arenas::new(2), Table::new());
     let (lent, memory) = arenas.lend();
@@ -50,11 +51,20 @@ fn what_a_retired_unit_did_not_write_in_the_end_makes_nobody_stale() {
     let around = around(&state, &fingerprints, stamps);
     let (mut other, mut own) = (lent.take(0), lent.take(1));
     let (mut ahead, mut outcome) = (Outcome::default(), Outcome::default());
-    // What it wrote ahead of its turn could be read; at its turn, it wrote nothing.
     ExecutionUnit::new(around, &mut other, &mut ahead, 0, 0).put("column", b"key", b"in vain");
     stamps.forward(&ahead.writes);
+    if !read_before {
+        overlay.frontier().move_to(1);
+    }
+    let unit = ExecutionUnit::new(around, &mut own, &mut outcome, 2, u32::from(!read_before));
+    assert_eq!(unit.read("column", b"key").is_some(), read_before);
+    assert!(!stamps.is_stale(&outcome, 2));
     overlay.frontier().move_to(1);
-    let unit = ExecutionUnit::new(around, &mut own, &mut outcome, 2, 1);
-    assert_eq!(unit.read("column", b"key"), None);
-    assert!(!stamps.is_stale(&outcome, 2) && overlay.confirms(&outcome));
+    (stamps.is_stale(&outcome, 2), overlay.confirms(&outcome))
+}
+
+#[test]
+fn what_a_retired_unit_did_not_write_in_the_end_makes_those_stale_that_have_read_it() {
+    assert_eq!(write_in_vain(true), (true, false));
+    assert_eq!(write_in_vain(false), (false, true));
 }

@@ -22,9 +22,9 @@
 //!
 //! What an application sees ahead of its turn is right, but old; code that waits for a value to change would wait for
 //! ever. So a unit may take a bounded number of steps (calls of its state) ahead of its turn. Beyond that it is abandoned:
-//! it unwinds, and is replayed at its turn, without a bound. Where unwinding would end the process, it goes on: in destructors
-//! that call the state while the unit unwinds, and where all panics abort. The application may catch the unwinding and reply all the same; so that it
-//! happened is kept in the outcome.
+//! it unwinds, and is replayed at its turn, without a bound. It goes on instead where unwinding would end the process: where
+//! panics abort, and in destructors that run because the thread unwinds already. The application may catch the unwinding
+//! and reply all the same; so that it happened is kept in the outcome.
 
 pub mod bytes;
 mod fingerprint;
@@ -157,7 +157,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         if self.ahead {
             match self.steps.get().checked_sub(1) {
                 Some(left) => self.steps.set(left),
-                // There are no bounds where unwinding would end the process: in destructors, and where panics do.
+                // Unwinding would end the process.
                 None if cfg!(panic = "abort") || std::thread::panicking() => (),
                 None => self.abandon(),
             }

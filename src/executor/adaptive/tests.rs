@@ -157,14 +157,14 @@ fn batches_of_different_work_are_compared_with_themselves() {
 }
 
 /// An application that allows what it is told to.
-struct Allows<const FORWARDING: bool>;
+struct Allows<const ALL: bool>;
 
-impl<const F: bool> ApplicationData for Allows<F> {
+impl<const ALL: bool> ApplicationData for Allows<ALL> {
     type Request = ();
     type Reply = ();
 }
 
-impl<const F: bool> Application<ShardedState> for Allows<F> {
+impl<const ALL: bool> Application<ShardedState> for Allows<ALL> {
     type AppData = Self;
 
     fn initial_state() -> Result<ShardedState, BoxError> {
@@ -176,8 +176,9 @@ impl<const F: bool> Application<ShardedState> for Allows<F> {
     fn update(&self, _state: &mut ShardedState, _request: ()) {}
 }
 
-impl<const F: bool> ScalableApp<ShardedState> for Allows<F> {
-    const FORWARDING: bool = F;
+impl<const ALL: bool> ScalableApp<ShardedState> for Allows<ALL> {
+    const FORWARDING: bool = ALL;
+    const HINTS: bool = ALL;
 
     fn speculatively_execute(&self, _state: &mut impl CRUDState, _request: ()) {}
 }
@@ -187,7 +188,7 @@ fn only_what_application_and_configuration_allow_is_done() {
     let all = ExecutorConfig::default();
     let none = ExecutorConfig { forwarding: false, hints: false, ..all.clone() };
     let allowed = Consent::of::<Allows<true>, ShardedState>(&all);
-    assert_eq!(allowed, Consent { forwarding: true, hints: false });
+    assert_eq!(allowed, Consent { forwarding: true, hints: true });
     assert_eq!(Consent::of::<Allows<true>, ShardedState>(&none), Consent::default());
     assert_eq!(Consent::of::<Allows<false>, ShardedState>(&all), Consent::default());
 }

@@ -31,7 +31,7 @@ use crate::app::{Reply, Request, ScalableApp};
 use crate::arena::Arenas;
 use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
 use crate::commit::{commit, groups};
-use crate::error::{Failure, InitError, MergePanicked, Text, panic_message};
+use crate::error::{ConfigError, Failure, InitError, MergePanicked, Text, panic_message};
 use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig};
 use crate::raw::gate::Payload;
@@ -84,8 +84,11 @@ where
     A: ScalableApp<S>,
     S: CRUDState + Sync + 'static,
 {
+    fn check(config: &ExecutorConfig) -> Result<(), ConfigError> {
+        config.check_panics(cfg!(panic = "abort"))
+    }
+
     fn new(config: &ExecutorConfig, report: &ConfigReport, metrics: Arc<Metrics>) -> Result<Self, InitError> {
-        config.check_panics(cfg!(panic = "abort"))?;
         let pool = Pool::new(&PoolConfig {
             threads: report.threads,
             spin: config.spin,

@@ -37,6 +37,12 @@ pub type Reply<A, S> = <<A as Application<S>>::AppData as ApplicationData>::Repl
 ///
 /// A panic in any of these methods (outside speculation) stops the executor with
 /// [`Failure::OperationPanicked`](crate::error::Failure::OperationPanicked) as the cause.
+///
+/// # Deadlocks
+///
+/// What an executor calls, an application, a state or a [network](crate::reply::ReplyNode), must not wait for that executor: not
+/// for room in its queue (the `try_` calls of the [handle](crate::executor::ExecutorHandle) hand back what finds none), nor for its
+/// end. Nor must it keep a handle: the executor ends when all handles are gone.
 pub trait Application<S>: Send + Sync + 'static {
     /// Request and reply types.
     type AppData: ApplicationData;
@@ -85,6 +91,17 @@ pub trait Application<S>: Send + Sync + 'static {
 /// `speculatively_execute` must do what [`Application::update`] does, through the state that it is handed: that one
 /// sees the operation's prefix of the batch, or an earlier moment of it (then the result is thrown away and the
 /// operation runs again at its turn).
+///
+/// # Unwinding
+///
+/// A run ahead of its turn may unwind where the loop never does: it panics because it rests on an operation that it did not
+/// see, or a call of the state unwinds because it has made [too many](crate::executor::ExecutorConfig::step_budget). That means
+/// nothing, if nothing makes something of it:
+///
+/// - A lock of `std` that is held meanwhile counts as poisoned; whoever takes it must not mind.
+/// - A function of a foreign language that the operation was called back from cannot be unwound: the process would end. Catch panics
+///   in such callbacks.
+/// - A panic hook that ends the process does so here, too.
 pub trait ScalableApp<S: CRUDState>: Application<S> {
     /// Does every operation end, without harm, on *any* values?
     ///

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use crate::batch::SeqNo;
@@ -52,6 +52,9 @@ pub enum InitError {
     /// The configuration is invalid.
     #[error("invalid configuration: {0}")]
     Config(#[from] ConfigError),
+    /// The queue has an executor, which goes on: a second one would take some of its batches.
+    #[error("an executor takes its work from this queue already")]
+    AlreadyStarted,
     /// `Application::initial_state` failed.
     #[error("the application has no initial state: {0}")]
     InitialState(#[source] BoxError),
@@ -261,13 +264,26 @@ pub(crate) struct MergePanicked(Arc<str>);
 
 impl MergePanicked {
     /// Unwinds with the message of `panic`.
-    pub(crate) fn unwind(panic: &(dyn Any + Send)) -> ! {
-        resume_unwind(Box::new(MergePanicked(panic_message(panic))))
+    pub(crate) fn unwind(panic: Box<dyn Any + Send>) -> ! {
+        resume_unwind(Box::new(MergePanicked(caught(panic))))
     }
 }
 
+/// The text of a panic, whose payload is dropped.
+pub(crate) fn caught(panic: Box<dyn Any + Send>) -> Text {
+    let message = panic_message(&*panic);
+    dispose(panic);
+    message
+}
+
+/// Drops a panic's payload. That it may panic when it is dropped means nothing.
+pub(crate) fn dispose(panic: Box<dyn Any + Send>) {
+    // Unwind safety: there is nothing left of it. The second payload may do the same.
+    catch_unwind(AssertUnwindSafe(|| drop(panic))).unwrap_or_else(std::mem::forget);
+}
+
 /// The text of a panic's payload.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Arc<str> {
+fn panic_message(payload: &(dyn Any + Send)) -> Arc<str> {
     if let Some(MergePanicked(text)) = payload.downcast_ref() {
         Arc::clone(text)
     } else if let Some(text) = payload.downcast_ref::<&str>() {

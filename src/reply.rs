@@ -118,7 +118,8 @@ pub trait ReplyNode<R>: Send + Sync + 'static {
     /// Sends `reply` to the client `reply.to()`.
     ///
     /// Called from one thread, in batch order. `flush` is set on the last reply of a run of replies to one client:
-    /// what was buffered for it should leave now.
+    /// what was buffered for it should leave now. It may block: then execution waits once its queue of replies is full. It must
+    /// [not wait for its own executor](crate::app::Application#deadlocks).
     ///
     /// # Errors
     ///

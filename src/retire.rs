@@ -55,7 +55,7 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use crate::arena::Workspace;
-use crate::error::panic_message;
+use crate::error::caught;
 use crate::metrics::{Counter, Metrics};
 use crate::raw::gate::Payload;
 use crate::raw::slots::{Claim, Found, Slots};
@@ -315,7 +315,7 @@ impl<'b, R> Retirement<'b, R> {
                     // It may take long: others should see what has retired so far.
                     self.frontier.move_to(position);
                     if let Err(payload) = at_turn.run(position, finished) {
-                        return self.fail(tail, position, &*payload);
+                        return self.fail(tail, position, payload);
                     }
                     finished
                 }
@@ -355,8 +355,8 @@ impl<'b, R> Retirement<'b, R> {
         accepted
     }
 
-    fn fail(&self, tail: &mut Tail<'b, R>, position: usize, payload: &(dyn std::any::Any + Send)) {
-        tail.fault = Some(Fault { position, message: panic_message(payload) });
+    fn fail(&self, tail: &mut Tail<'b, R>, position: usize, payload: Payload) {
+        tail.fault = Some(Fault { position, message: caught(payload) });
         self.stop();
     }
 

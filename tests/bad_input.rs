@@ -14,7 +14,8 @@
 //! | 100,000 operations in a batch | bad_input.rs::a_hundred_thousand_operations_in_a_batch_work |
 //! | a million keys touched by one operation | bad_input.rs::a_million_keys_touched_by_one_operation_work |
 //! | operations that recurse deeply | bad_input.rs::operations_that_recurse_deeply_work_on_larger_stacks |
-//! | a stack that no thread can have | ../src/executor/config.rs::a_stack_that_no_thread_can_have_is_refused |
+//! | a stack or a queue larger than memory | ../src/executor/config.rs::sizes_beyond_what_is_possible_are_refused |
+//! | a second executor on one queue | lifecycle.rs::a_second_executor_on_one_queue_is_refused |
 //! | a part that is wrong, unknown or of another checkpoint, to an executor | transfer.rs::bad_parts_are_refused_by_name_and_the_right_ones_still_count |
 //! | the same, to the built-in state | ../src/state/sharded/tests.rs::wrong_stale_unknown_and_missing_parts_are_refused_and_change_nothing |
 //! | a snapshot cut short, in parts | transfer.rs::a_state_cut_short_is_refused_and_nothing_above_it_is_executed |
@@ -152,5 +153,5 @@ fn operations_that_recurse_deeply_work_on_larger_stacks<R: Rig>() {
 
 #[test]
 fn the_table_is_complete() {
-    assert_table("bad_input.rs", 20);
+    assert_table("bad_input.rs", 21);
 }

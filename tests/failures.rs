@@ -108,6 +108,9 @@ fn a_failure_behind_a_network_that_blocks_is_told_at_once<K: Kind>() {
     running.handle.queue_update(batch(2, [Op::Panic])).unwrap();
     let cause = running.wait_for_failure();
     assert!(matches!(cause, Failure::OperationPanicked { batch: SeqNo(2), .. }), "{cause}");
+    let told = running.checkpoints.next(&TestState::default());
+    let Err(RecvError::Failed(told)) = told else { panic!("{told:?}") };
+    assert_eq!(told.to_string(), cause.to_string());
     gate.open();
     let (end, net, _) = running.join();
     assert_eq!(end.unwrap_err().to_string(), cause.to_string());
@@ -358,5 +361,5 @@ fn a_thread_that_cannot_be_spawned_is_named_and_none_is_left() {
 
 #[test]
 fn the_document_is_complete() {
-    assert_document("failure-model.md", 52);
+    assert_document("failure-model.md", 56);
 }

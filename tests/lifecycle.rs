@@ -51,6 +51,18 @@ fn an_executor_that_never_started_does_not_keep_anyone<K: Kind>() {
     assert_eq!(within("join", || handle.join()).unwrap().last_executed, SeqNo::ZERO);
 }
 
+#[test]
+fn a_second_executor_on_one_queue_is_refused() {
+    type Executor = MultiThreadedMonExecutor<Kv, TestState, Net>;
+    let (handle, work) = Executor::init_handle();
+    let first = Executor::init(work.clone(), None, Kv, Arc::default()).unwrap();
+    let second = Executor::init(work, None, Kv, Arc::default());
+    assert!(matches!(second, Err(InitError::AlreadyStarted)));
+    (1..=20).for_each(|seq| handle.queue_update(batch(seq, [Op::Add("a", 1)])).unwrap());
+    assert_eq!(within("join", || handle.join()).unwrap().last_executed, SeqNo(20));
+    drop(first);
+}
+
 fn a_full_queue_hands_the_batch_back<K: Kind>() {
     let running = Setup::config(|config| config.executing_buffer = 1).start::<K>();
     let gate = Gate::new();

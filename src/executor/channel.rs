@@ -21,6 +21,8 @@ pub struct ExecutorEnd {
 
 #[derive(Debug, Default)]
 struct Status {
+    /// An executor is there, or will be.
+    claimed: bool,
     started: bool,
     failure: Option<Failure>,
     end: Option<ExecutorEnd>,
@@ -58,6 +60,11 @@ impl Life {
 
     fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Claims this life for an executor; false if one has it.
+    pub(crate) fn claim(&self) -> bool {
+        !std::mem::replace(&mut self.status().claimed, true)
     }
 
     pub(crate) fn started(&self) {

@@ -17,7 +17,7 @@ use super::message::AppStateMessage;
 use super::seam::{Receiver, Select, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use super::transfer::{Transfer, Undelivered};
 use crate::batch::{NodeId, SeqNo};
-use crate::error::{Failure, panic_message};
+use crate::error::{Failure, caught};
 use crate::metrics::Counter;
 use crate::sync::{Arc, Mutex, MutexGuard};
 
@@ -124,7 +124,7 @@ impl<S, T: Transfer<S>> Courier<S, T> {
                 if let Err(panic) = outcome {
                     let left = std::mem::take(&mut *self.mailbox.parcels()).len() as u64;
                     self.life.metrics.add(Counter::dropped_checkpoints, 1 + left);
-                    self.life.fail(Failure::TransferPanicked { message: panic_message(&*panic) });
+                    self.life.fail(Failure::TransferPanicked { message: caught(panic) });
                     return;
                 }
             }

@@ -12,6 +12,9 @@ pub const STATE_BUFFER: usize = 128;
 /// Batches of replies that may wait for the reply thread, by default.
 pub const REPLY_BUFFER: usize = 1024;
 
+/// At most so much may wait in any of these: queues are allocated as a whole, when an executor starts.
+pub const MAX_BUFFER: usize = 1 << 20;
+
 /// At most this many threads execute one batch.
 pub const MAX_THREADS: usize = 256;
 
@@ -52,7 +55,8 @@ pub struct ExecutorConfig {
     pub reply_buffer: usize,
     /// When to speculate.
     pub mode: ExecutionMode,
-    /// Pin the executing threads to cores of their own, inside the process's affinity mask.
+    /// Pin the executing threads to cores of their own, inside the process's affinity mask. Threads that an operation starts
+    /// inherit its one core (a thread pool that is first used there, too): start them elsewhere.
     pub pin: bool,
     /// Bytes of the stack of each thread that executes operations, for operations that recurse deeply; `None`: what the standard
     /// library gives threads (2 MiB, or `RUST_MIN_STACK`). A stack that overflows ends the process. Ahead of its turn, an
@@ -162,8 +166,13 @@ impl ExecutorConfig {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or(cores.min(MAX_THREADS));
-        let bounded =
-            [("threads", threads, MAX_THREADS), ("stack_size", self.stack_size.unwrap_or(1), MAX_STACK)];
+        let bounded = [
+            ("threads", threads, MAX_THREADS),
+            ("executing_buffer", self.executing_buffer, MAX_BUFFER),
+            ("state_buffer", self.state_buffer, MAX_BUFFER),
+            ("reply_buffer", self.reply_buffer, MAX_BUFFER),
+            ("stack_size", self.stack_size.unwrap_or(1), MAX_STACK),
+        ];
         if let Some((name, value, max)) = bounded.into_iter().find(|&(_, value, max)| value > max) {
             return Err(ConfigError::TooLarge { name, value, max });
         }
@@ -237,9 +246,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_no_thread_can_have_is_refused() {
-        let config = ExecutorConfig { stack_size: Some(usize::MAX), ..ExecutorConfig::default() };
-        assert!(matches!(config.validate(), Err(ConfigError::TooLarge { name: "stack_size", .. })));
+    fn sizes_beyond_what_is_possible_are_refused() {
+        let refused = |change: fn(&mut ExecutorConfig)| {
+            let mut config = ExecutorConfig::default();
+            change(&mut config);
+            match config.validate() {
+                Err(ConfigError::TooLarge { name, .. }) => name,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused(|config| config.stack_size = Some(usize::MAX)), "stack_size");
+        assert_eq!(refused(|config| config.executing_buffer = MAX_BUFFER + 1), "executing_buffer");
+        assert_eq!(refused(|config| config.state_buffer = usize::MAX), "state_buffer");
+        assert_eq!(refused(|config| config.reply_buffer = usize::MAX), "reply_buffer");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::transfer::{Step, Transfer};
 use super::worker_loop::Executor;
 use crate::app::{Application, Request};
 use crate::batch::SeqNo;
-use crate::error::{Failure, StateError, Text, panic_message};
+use crate::error::{Failure, StateError, Text, caught};
 use crate::metrics::Counter;
 
 /// What the wait for a state's next message ended with.
@@ -133,7 +133,7 @@ where
         let step = catch_unwind(AssertUnwindSafe(|| {
             self.transfer.offer(&mut self.state, self.last, message, &mut refused)
         }))
-        .map_err(|panic| Failure::TransferPanicked { message: panic_message(&*panic) })?;
+        .map_err(|panic| Failure::TransferPanicked { message: caught(panic) })?;
         let reason = refused.iter().map(|error| self.refuse(seq, error)).last();
         match (step, reason) {
             (Step::Noted, _) | (Step::Refused, None) => {}

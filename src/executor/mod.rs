@@ -21,8 +21,8 @@ mod worker_loop;
 
 pub use channel::{ChannelSyncRx, ChannelSyncTx, ExecutorEnd, RecvError};
 pub use config::{
-    ConfigReport, EXECUTING_BUFFER, ExecutionMode, ExecutorConfig, MAX_STACK, MAX_THREADS, REPLY_BUFFER,
-    STATE_BUFFER,
+    ConfigReport, EXECUTING_BUFFER, ExecutionMode, ExecutorConfig, MAX_BUFFER, MAX_STACK, MAX_THREADS,
+    REPLY_BUFFER, STATE_BUFFER,
 };
 pub use divisible::{
     DivisibleChannels, MultiThreadedDivExecutor, SingleThreadedDivExecutor, TDivisibleStateExecutor,

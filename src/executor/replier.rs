@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::channel::Life;
 use super::seam::Receiver;
 use crate::batch::NodeId;
-use crate::error::{BoxError, Failure, panic_message};
+use crate::error::{BoxError, Failure, caught};
 use crate::metrics::{Counter, Timer};
 use crate::reply::{BatchReplies, ExecutorReplier, ReplyNode, RequestType};
 use crate::sync::Arc;
@@ -35,7 +35,7 @@ where
         }));
         if let Err(panic) = sent {
             // The executor is woken by the failure, or by `queue`, which closes right after it.
-            life.fail(Failure::ReplyNodePanicked { message: panic_message(&*panic) });
+            life.fail(Failure::ReplyNodePanicked { message: caught(panic) });
             return;
         }
     }

@@ -6,7 +6,7 @@ use super::config::{ConfigReport, ExecutorConfig};
 use super::engine::Engine;
 use crate::app::{Application, Reply, Request};
 use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
-use crate::error::{Failure, InitError, panic_message};
+use crate::error::{Failure, InitError, caught};
 use crate::metrics::{Counter, Metrics};
 use crate::reply::BatchReplies;
 use crate::schedule::Aside;
@@ -69,12 +69,7 @@ pub(crate) fn update_in_place<A: Application<S>, S>(
     }
     // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
     let replies = catch_unwind(AssertUnwindSafe(|| app.update_batch(state, batch))).map_err(|panic| {
-        Failure::OperationPanicked {
-            batch: seq,
-            position: None,
-            message: panic_message(&*panic),
-            poisoned: true,
-        }
+        Failure::OperationPanicked { batch: seq, position: None, message: caught(panic), poisoned: true }
     })?;
     counted(replies, Some(seq), expected)
 }
@@ -95,7 +90,7 @@ pub(crate) fn answer_in_place<A: Application<S>, S>(
     }
     // Unwind safety: as above.
     let replies = catch_unwind(AssertUnwindSafe(|| app.unordered_batched_execution(state, batch)))
-        .map_err(|panic| Failure::UnorderedPanicked { message: panic_message(&*panic) })?;
+        .map_err(|panic| Failure::UnorderedPanicked { message: caught(panic) })?;
     counted(replies, None, expected)
 }
 

@@ -15,7 +15,7 @@ use super::transfer::Transfer;
 use super::worker_loop::Executor;
 use crate::app::{Application, Reply, Request};
 use crate::batch::SeqNo;
-use crate::error::{Failure, InitError, Text, panic_message};
+use crate::error::{Failure, InitError, Text, caught, dispose};
 use crate::reply::{ExecutorReplier, ReplyNode};
 use crate::sync::{Arc, JoinHandle, spawn};
 
@@ -59,6 +59,9 @@ where
     let Start { config, work, initial_state, service, node } = from;
     let report = config.validate()?;
     E::check(&config)?;
+    if !work.life.claim() {
+        return Err(InitError::AlreadyStarted);
+    }
     for note in &report.notes {
         tracing::info!(executor = config.name, note);
     }
@@ -145,7 +148,7 @@ fn live<A, S, E, T>(
         Ok(Ok(())) => {}
         Ok(Err(failure)) => life.fail(failure),
         Err(panic) => {
-            let message = panic_message(&*panic);
+            let message = caught(panic);
             life.fail(Failure::Internal { batch: executor.current, message });
         }
     }
@@ -153,17 +156,20 @@ fn live<A, S, E, T>(
     let Executor { engine, app, state, transfer, work, installs, replies, checkpoints, deferred, .. } =
         executor;
     drop((work, installs));
-    // The replier sends what is queued and ends; then the checkpoint thread does.
+    // The replier sends what is queued and ends; then the checkpoint thread does, which is told of a failure at once: the network
+    // may never let the replier end.
     drop(replies);
+    let checkpoints = (!life.has_failed()).then_some(checkpoints);
     let mut helpers = helpers.into_iter();
-    let mut died = helpers.next().is_some_and(|replier| replier.join().is_err());
+    let has_died = |helper: JoinHandle<()>| helper.join().map_err(dispose).is_err();
+    let mut died = helpers.next().is_some_and(has_died);
     drop(checkpoints);
     for helper in helpers {
-        died |= helper.join().is_err();
+        died |= has_died(helper);
     }
     // The engine's threads end here; destructors of the user's own may panic.
     let dropped = catch_unwind(AssertUnwindSafe(|| drop((engine, app, state, transfer, deferred))));
-    if died || dropped.is_err() {
+    if died || dropped.map_err(dispose).is_err() {
         let message = Text::from("a panic while the executor was stopping");
         life.fail(Failure::Internal { batch: life.last_executed(), message });
     }

@@ -17,7 +17,7 @@ use super::seam::{Sender, TryRecvError, recv_until};
 use super::transfer::Transfer;
 use crate::app::{Application, Reply, Request};
 use crate::batch::{NodeId, SeqNo, UnorderedBatch, Update, UpdateBatch};
-use crate::error::{Failure, Text, panic_message};
+use crate::error::{Failure, Text, caught};
 use crate::metrics::{Counter, Timer};
 use crate::reply::{BatchReplies, RequestType};
 use crate::sync::Arc;
@@ -224,7 +224,7 @@ where
     fn checkpoint(&mut self, to: Option<NodeId>) -> Result<(), Failure> {
         // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
         let snapshot = catch_unwind(AssertUnwindSafe(|| T::snapshot(&self.state)))
-            .map_err(|panic| Failure::TransferPanicked { message: panic_message(&*panic) })?;
+            .map_err(|panic| Failure::TransferPanicked { message: caught(panic) })?;
         self.checkpoints.post(self.last.unwrap_or(SeqNo::ZERO), to, snapshot);
         Ok(())
     }

@@ -10,6 +10,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::error::dispose;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, UnsafeCell, spin_loop, yield_now};
 
 /// The gate's word, copied out of its atomic: all bit arithmetic is here.
@@ -152,7 +153,10 @@ impl Owner {
         };
         let theirs = gate.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         match theirs {
-            Some(payload) => Err(payload),
+            Some(payload) => {
+                own.unwrap_or_else(dispose);
+                Err(payload)
+            }
             None => own,
         }
     }
@@ -232,8 +236,7 @@ impl WorkerKey {
                 let mut panic = self.gate.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 match &*panic {
                     None => *panic = Some(payload),
-                    // Dropping it may panic again, and this worker has yet to leave.
-                    Some(_) => std::mem::forget(payload),
+                    Some(_) => dispose(payload),
                 }
             }
         }

@@ -30,7 +30,7 @@ use smallvec::SmallVec;
 use crate::app::{Application, Reply, Request, ScalableApp};
 use crate::arena::{Lent, Workspace};
 use crate::batch::Update;
-use crate::error::MergePanicked;
+use crate::error::{MergePanicked, dispose};
 use crate::pool::Queue;
 use crate::raw::gate::Payload;
 use crate::raw::stopwatch::{Measured, Scale, Stopwatch};
@@ -297,8 +297,9 @@ where
         finished: &mut Finished<'b, Reply<A, S>>,
     ) {
         // A panic ahead of the turn leaves no reply; retirement knows what that means.
-        if self.run_unit(position, snapshot, stock, finished).is_ok() {
-            self.around.versions.forward(&finished.outcome.writes);
+        match self.run_unit(position, snapshot, stock, finished) {
+            Ok(()) => self.around.versions.forward(&finished.outcome.writes),
+            Err(panic) => dispose(panic),
         }
     }
 
@@ -364,6 +365,6 @@ where
     fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
         let fold = || self.run.around.fold(operand, below, &self.stock.memory);
         // What panics here is the merge operator or the state, not the engine. Unwind safety: the batch is dropped.
-        catch_unwind(AssertUnwindSafe(fold)).unwrap_or_else(|panic| MergePanicked::unwind(&*panic))
+        catch_unwind(AssertUnwindSafe(fold)).unwrap_or_else(|panic| MergePanicked::unwind(panic))
     }
 }

@@ -10,6 +10,7 @@ use super::hints::{Dependencies, Planner};
 use super::{BatchRun, Pause, Stock};
 use crate::app::{Reply, ScalableApp};
 use crate::batch::SeqNo;
+use crate::error::dispose;
 use crate::state::CRUDState;
 use crate::sync::{Mutex, OnceLock};
 
@@ -58,7 +59,7 @@ where
             if plan.is_err() {
                 tracing::warn!(batch = %planning.batch, "hints panicked; running without");
             }
-            return *planning.planned.get_or_init(|| plan.ok());
+            return *planning.planned.get_or_init(|| plan.map_err(dispose).ok());
         }
         let mut pause = Pause::default();
         loop {

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::app::{Hints, Request, ScalableApp};
 use crate::batch::Update;
+use crate::error::dispose;
 use crate::state::{CRUDState, Whereabouts};
 use crate::sync::Instant;
 
@@ -220,7 +221,8 @@ impl Part {
             looked.bring_near();
         };
         // Unwind safety: nothing was changed; hints change no result, and neither does it that there are none.
-        if catch_unwind(AssertUnwindSafe(look)).is_err() {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(look)) {
+            dispose(panic);
             self.plan = Plan::Leave;
             self.seen.panicked = true;
         }

@@ -55,6 +55,9 @@ pub trait CRUDState: Send {
     fn delete(&mut self, column: &str, key: &[u8]) -> Option<Vec<u8>>;
 
     /// Calls `f` on the value of `key` where it lies, without a copy.
+    ///
+    /// Ahead of an operation's turn `f` may panic, and that means nothing: a lock that the state holds meanwhile must not count
+    /// as poisoned afterwards.
     fn read_with<R>(&self, column: &str, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> R
     where
         Self: Sized,

@@ -143,10 +143,11 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         }
     }
 
-    /// Ends the unit: it unwinds, and is replayed.
+    /// Ends the unit: it unwinds, and is replayed. If the application goes on instead, it has as many steps again.
     #[cold]
     fn abandon(&self) -> ! {
         **self.abandoned.borrow_mut() = true;
+        self.steps.set(self.around.steps);
         // Not `panic!`: nothing is wrong, and no panic hook should say so.
         std::panic::resume_unwind(Box::new(Abandoned))
     }

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::app::{Request, ScalableApp};
 use crate::batch::UpdateBatch;
+use crate::error::dispose;
 use crate::schedule::hints::Planner;
 use crate::state::CRUDState;
 use crate::unit::Fingerprints;
@@ -35,7 +36,8 @@ pub(super) fn is_chain<A: ScalableApp<S>, S: CRUDState>(
     };
     // Unwind safety: the planner is replaced.
     let is_chain = catch_unwind(AssertUnwindSafe(|| (0..stretches).map(|n| n * part).all(&mut is_one)));
-    is_chain.unwrap_or_else(|_| {
+    is_chain.unwrap_or_else(|panic| {
+        dispose(panic);
         *planner = Planner::default();
         false
     })

@@ -9,6 +9,9 @@
 //! touched, which states are promised to be the same on every replica. The first position that differs is the culprit: all
 //! before it were the same in both runs, so it saw the same.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::ending::operation_panicked;
 use super::{Plan, Run, Speculative, Way};
 use crate::app::{Application, ApplicationData, Reply, Request, ScalableApp};
 use crate::batch::UpdateBatch;
@@ -125,7 +128,7 @@ where
         &mut self,
         app: &A,
         state: &mut S,
-        batch: &UpdateBatch<Request<A, S>>,
+        batch: UpdateBatch<Request<A, S>>,
     ) -> Result<Run<Reply<A, S>>, Failure> {
         let seq = batch.sequence_number();
         let differ = |(position, difference): (usize, String)| Failure::NotDeterministic {
@@ -137,12 +140,14 @@ where
         self.metrics.add_alone(Counter::checked_batches, 1);
         let plan: Plan = self.governor.plan_by(Way::Sequential, batch.len());
         let mut first = Vec::new();
-        let (replies, _) = self.run(app, state, batch, plan, &mut |_| {}, |tail| {
+        let (replies, _) = self.run(app, state, &batch, plan, &mut |_| {}, |tail| {
             first = writes(tail);
             Ok(Fate::Drop)
         })?;
         let compare = |tail: &Tail<'_, Reply<A, S>>| {
-            let reply = different_reply::<A, S>(&replies, &tail.replies);
+            // Unwind safety: the batch is dropped.
+            let reply = catch_unwind(AssertUnwindSafe(|| different_reply::<A, S>(&replies, &tail.replies)));
+            let reply = reply.map_err(|panic| operation_panicked(seq, panic))?;
             let write = different_write(&first, &writes(tail));
             match reply.into_iter().chain(write).min_by_key(|(position, _)| *position) {
                 Some(difference) => Err(differ(difference)),

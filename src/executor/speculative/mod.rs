@@ -10,11 +10,13 @@
 
 mod chain;
 mod checked;
+mod ending;
 mod unordered;
 
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -23,15 +25,16 @@ use crossbeam::utils::CachePadded;
 
 use self::chain::is_chain;
 use self::checked::{Fate, Schedule};
+use self::ending::{commit_all, drop_all, settle};
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::Engine;
 use super::sequential::{answer_in_place, update_in_place};
 use crate::app::{Reply, Request, ScalableApp};
 use crate::arena::Arenas;
-use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
-use crate::commit::{commit, groups};
-use crate::error::{ConfigError, Failure, InitError, MergePanicked, Text, panic_message};
+use crate::batch::{UnorderedBatch, UpdateBatch};
+use crate::commit::groups;
+use crate::error::{ConfigError, Failure, InitError};
 use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig};
 use crate::raw::gate::Payload;
@@ -39,7 +42,7 @@ use crate::raw::slots::{Line, Slots};
 use crate::raw::stopwatch::Scale;
 use crate::raw::table::Table;
 use crate::reply::BatchReplies;
-use crate::resolver::{self, Overlay};
+use crate::resolver;
 use crate::retire::{Counts, Finished, Retirement, Staleness, Tail};
 use crate::schedule::hints::Planner;
 use crate::schedule::planning::Planning;
@@ -212,7 +215,7 @@ where
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
         if self.checks.is_due() {
-            return Ok(self.run_checked(app, state, &batch)?.0);
+            return Ok(self.run_checked(app, state, batch)?.0);
         }
         let len = batch.len();
         let mut plan = match self.mode {
@@ -238,7 +241,7 @@ where
         let (replies, counts) = if in_place {
             (update_in_place(app, state, batch)?, Counts::default())
         } else {
-            self.run(app, state, &batch, plan, aside, |_| Ok(Fate::Commit))?
+            self.run(app, state, batch, plan, aside, |_| Ok(Fate::Commit))?
         };
         if let Some(took) = start.map(|start| start.elapsed()) {
             // What was done beside the batch is not the batch's time, nor is what new memory takes.
@@ -258,12 +261,13 @@ where
         &mut self,
         app: &A,
         state: &mut S,
-        batch: &UpdateBatch<Request<A, S>>,
+        batch: impl Borrow<UpdateBatch<Request<A, S>>>,
         plan: Plan,
         aside: Aside<'_, S>,
         fate: impl FnOnce(&Tail<'_, Reply<A, S>>) -> Result<Fate, Failure>,
     ) -> Result<Run<Reply<A, S>>, Failure> {
-        let (seq, len) = (batch.sequence_number(), batch.len());
+        let updates = batch.borrow().updates();
+        let (seq, len) = (batch.borrow().sequence_number(), updates.len());
         let in_chunks = matches!(plan.way, Way::OneMoment | Way::Forwarding);
         // A thread that is alone would run the first chunk ahead, and then walk through all the rest.
         let walks = plan.way == Way::Sequential || (in_chunks && self.threads == 1 && self.chunk.is_none());
@@ -281,7 +285,7 @@ where
         let planning = (plan.way == Way::ByHints).then(|| Planning::new(seq, &mut planner));
         let run = BatchRun {
             app,
-            updates: batch.updates(),
+            updates,
             around: Surroundings {
                 state: &*state,
                 versions: stamps,
@@ -314,6 +318,7 @@ where
         if fate == Fate::Drop {
             return Ok((replies, counts));
         }
+        drop_all(batch, seq)?;
         commit_all(overlay, state, seq, &mut self.pool)?;
         if planner_is_sound {
             self.planner = planner;
@@ -359,41 +364,4 @@ where
     }
     let chunks = if run.planning.is_none() { run.updates.len() } else { 0 };
     pool.run((0..chunks).step_by(run.spread.chunk), &|thread| run.work(thread))
-}
-
-/// Commits a batch, and tells what went wrong.
-fn commit_all<S: CRUDState>(
-    overlay: Overlay<'_>,
-    state: &mut S,
-    seq: SeqNo,
-    pool: &mut Pool,
-) -> Result<(), Failure> {
-    // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
-    catch_unwind(AssertUnwindSafe(|| commit(overlay, state, seq, pool)))
-        .map_err(|panic| Failure::CommitPanicked { batch: seq, message: panic_message(&*panic) })?
-        .map_err(|source| Failure::CommitRefused { batch: seq, source: source.into() })
-}
-
-/// What a batch's end means: the tail if all units are retired, the failure otherwise.
-fn settle<'b, R>(
-    seq: SeqNo,
-    tail: Option<Tail<'b, R>>,
-    ran: Result<(), Payload>,
-) -> Result<Tail<'b, R>, Failure> {
-    let internal = |message| Failure::Internal { batch: seq, message };
-    match (tail, ran) {
-        (Some(Tail { fault: Some(fault), .. }), _) => Err(Failure::OperationPanicked {
-            batch: seq,
-            position: Some(fault.position),
-            message: fault.message,
-            poisoned: false,
-        }),
-        (_, Err(panic)) if panic.is::<MergePanicked>() => {
-            let message = panic_message(&*panic);
-            Err(Failure::OperationPanicked { batch: seq, position: None, message, poisoned: false })
-        }
-        (_, Err(panic)) => Err(internal(panic_message(&*panic))),
-        (Some(tail), Ok(())) => Ok(tail),
-        (None, Ok(())) => Err(internal(Text::from("a unit was left unretired"))),
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::app::{Application, Hints};
-use crate::batch::NodeId;
+use crate::batch::{NodeId, SeqNo};
 use crate::error::{BoxError, StateError};
 use crate::state::tests::assert_seeded_per_process;
 use crate::state::{Change, Changes, Crew};

@@ -3,7 +3,7 @@
 use super::Speculative;
 use crate::app::{Reply, Request, ScalableApp, answer};
 use crate::batch::UnorderedBatch;
-use crate::error::{Failure, panic_message};
+use crate::error::{Failure, caught};
 use crate::metrics::Counter;
 use crate::raw::exchange::Exchange;
 use crate::reply::BatchReplies;
@@ -45,7 +45,7 @@ where
         };
         self.pool
             .run(std::iter::empty(), &work)
-            .map_err(|panic| Failure::UnorderedPanicked { message: panic_message(&*panic) })?;
+            .map_err(|panic| Failure::UnorderedPanicked { message: caught(panic) })?;
         let seen = seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.unordered_prefetching.count(seen);
         self.metrics.add_alone(Counter::prefetched, seen.operations);

@@ -20,7 +20,8 @@
 //! Nothing that leaves a state depends on its history, its seed or the order in which it met its columns: not the
 //! digests, not the parts (`parts`), not the serialized form (`codec`), not the order of [`ShardedState::iter`].
 //!
-//! Keys and values are at most 4 GiB - 1 bytes long; writing a longer one panics.
+//! Keys and values are at most 4 GiB - 1 bytes long; writing a longer one panics. Columns are few and stay: the name of one that has
+//! been used is kept, also when no key is left in it.
 
 mod codec;
 mod columns;

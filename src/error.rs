@@ -36,8 +36,8 @@ pub enum ConfigError {
     /// A name that no thread can have.
     #[error("`name` must not contain a null character")]
     Name,
-    /// Operations that run ahead of their turn may panic, and a panic ends this program. Not `validate` says so, but `init` of a
-    /// multi-threaded executor; see [`allow_panic_abort`](crate::executor::ExecutorConfig::allow_panic_abort).
+    /// Operations that run ahead of their turn may panic, and a panic ends this program. `init` of a multi-threaded executor says
+    /// so, not `validate`; see [`allow_panic_abort`](crate::executor::ExecutorConfig::allow_panic_abort).
     #[error(
         "operations that run ahead of their turn may panic, which ends this program: build it with `panic = \"unwind\"`, \
          choose `ExecutionMode::Sequential` or a single-threaded executor, or, if they never do, set `allow_panic_abort`"

@@ -232,6 +232,9 @@ fn a_request_that_panics_when_it_is_dropped_ends_its_batch() {
     for mode in MODES {
         let multi = cause::<Multi>(config(3, mode), At::Nowhere, true, true);
         assert_eq!(of_an_operation(multi), (None, "a request is dropped".to_owned()));
+        // What came first is the cause.
+        let multi = cause::<Multi>(config(3, mode), At::Turn, true, true);
+        assert_eq!(of_an_operation(multi), (Some(usize::from(MISFORTUNE)), WITHOUT.to_owned()));
     }
 }
 

@@ -11,14 +11,19 @@ use crate::resolver::Overlay;
 use crate::retire::Tail;
 use crate::state::CRUDState;
 
-/// What a batch's end means: the tail if all units are retired, the failure otherwise.
-pub(super) fn settle<'b, R>(
-    seq: SeqNo,
+/// What a batch's end means: the tail if all units are retired, the failure otherwise. The batch is dropped in any case. In the
+/// loop, the destructors of its requests are part of their operations: one that panics ends it.
+pub(super) fn settle<'b, R, B>(
     tail: Option<Tail<'b, R>>,
     ran: Result<(), Payload>,
+    seq: SeqNo,
+    batch: B,
 ) -> Result<Tail<'b, R>, Failure> {
     let internal = |message| Failure::Internal { batch: seq, message };
     let ran = ran.map_err(|panic| (panic.is::<MergePanicked>(), caught(panic)));
+    // Unwind safety: nothing is left of it.
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(batch)));
+    let dropped = dropped.map_err(|panic| operation_panicked(seq, panic));
     match (tail, ran) {
         (Some(Tail { fault: Some(fault), .. }), _) => Err(Failure::OperationPanicked {
             batch: seq,
@@ -30,15 +35,9 @@ pub(super) fn settle<'b, R>(
             Err(Failure::OperationPanicked { batch: seq, position: None, message, poisoned: false })
         }
         (_, Err((false, message))) => Err(internal(message)),
-        (Some(tail), Ok(())) => Ok(tail),
+        (Some(tail), Ok(())) => dropped.map(|()| tail),
         (None, Ok(())) => Err(internal(Text::from("a unit was left unretired"))),
     }
-}
-
-/// Drops a batch's requests. In the loop, their destructors are part of their operations: one that panics ends the batch.
-pub(super) fn drop_all<B>(batch: B, seq: SeqNo) -> Result<(), Failure> {
-    // Unwind safety: nothing is left of it.
-    catch_unwind(AssertUnwindSafe(|| drop(batch))).map_err(|panic| operation_panicked(seq, panic))
 }
 
 /// Commits a batch, and tells what went wrong.

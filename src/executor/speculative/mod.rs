@@ -25,7 +25,7 @@ use crossbeam::utils::CachePadded;
 
 use self::chain::is_chain;
 use self::checked::{Fate, Schedule};
-use self::ending::{commit_all, drop_all, settle};
+use self::ending::{commit_all, settle};
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::Engine;
@@ -311,14 +311,13 @@ where
         let worked = scale.map_or(Duration::ZERO, |scale| run.worked(scale));
         let planner_is_sound = run.planning.as_ref().is_none_or(Planning::has_succeeded);
         let seen = run.seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let tail = settle(seq, run.retirement.into_tail(), ran)?;
+        let tail = settle(run.retirement.into_tail(), ran, seq, batch)?;
         let fate = fate(&tail)?;
         let Tail { overlay, replies, counts, .. } = tail;
         let counts = Counts { worked, ..counts };
         if fate == Fate::Drop {
             return Ok((replies, counts));
         }
-        drop_all(batch, seq)?;
         commit_all(overlay, state, seq, &mut self.pool)?;
         if planner_is_sound {
             self.planner = planner;

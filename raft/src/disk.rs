@@ -77,11 +77,12 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes a folder, and its name durable. It may be there already.
+/// Makes a folder, and all that it lies in, and their names durable. It may be there already.
 pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
+    let mut made: Vec<&Path> = folder.ancestors().skip(1).take_while(|parent| !parent.is_dir()).collect();
+    made.push(folder);
     fs::create_dir_all(folder)?;
-    match folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => sync_folder(parent),
-        None => Ok(()),
-    }
+    made.into_iter().filter_map(Path::parent).try_for_each(|parent| {
+        sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    })
 }

@@ -113,6 +113,11 @@ impl Flusher {
         self.shared.wake.notify_one();
     }
 
+    /// Syncs everything that was written until now. Blocks.
+    pub(super) fn sync_now(&self) -> io::Result<()> {
+        self.shared.sync()
+    }
+
     /// Waits until everything that was written until now is synced.
     pub(super) async fn synced(&self) -> io::Result<()> {
         let (caller, told) = oneshot::channel();

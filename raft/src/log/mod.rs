@@ -154,6 +154,8 @@ impl LogStore {
         config.wal.flush_batch_wait = Some(std::time::Duration::ZERO);
         let log = RaftLog::open(Arc::new(config))?;
         let flusher = Arc::new(Flusher::start(log, disk.clone())?);
+        // What an ended process wrote may be in the system's memory only, and counts as synced from here on.
+        flusher.sync_now()?;
         Ok(LogStore { flusher, disk, hold })
     }
 

@@ -58,6 +58,19 @@ fn of_term(term: u64, indexes: std::ops::Range<u64>) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test]
+async fn what_an_ended_process_wrote_is_synced_before_it_counts() {
+    let dir = folder();
+    let mut log = open(&dir);
+    log.blocking_append(entries(1, 1..4)).await.expect("appended");
+    drop(log);
+    // A log that cannot be synced is not opened: what is in it might never reach the disk.
+    let failing = Disk::failing(|_| Err(io::Error::other("no sync")));
+    let opened = LogStore::open(&dir.path().join("log"), 1, 1, failing, HoldBack::default());
+    assert_eq!(opened.err().map(|error| error.to_string()), Some("no sync".to_owned()));
+    assert_eq!(terms(&mut open(&dir)).await, of_term(1, 1..4));
+}
+
+#[tokio::test]
 async fn everything_is_there_after_reopening() -> Outcome {
     let dir = folder();
     let mut log = open(&dir);

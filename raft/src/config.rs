@@ -11,10 +11,12 @@ use std::path::PathBuf;
 
 use atlas_smr_execution::error::ConfigError as ExecutorConfigError;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 pub use executor::ExecutorSettings;
 
 use crate::batcher::{BatchConfig, BatchConfigError};
+use crate::client::MOST;
 use crate::tls::TlsFiles;
 use crate::types::Member;
 
@@ -179,6 +181,14 @@ pub enum NodeConfigError {
     /// Zero makes no sense.
     #[error("`{0}` must be at least 1")]
     Zero(&'static str),
+    /// More than is possible.
+    #[error("`{name}` must be at most {most}")]
+    TooLarge {
+        /// The setting.
+        name: &'static str,
+        /// What is possible.
+        most: u64,
+    },
     /// One snapshot leaves nothing to fall back on.
     #[error("`raft.snapshots_kept` must be at least 2")]
     SnapshotsKept,
@@ -305,6 +315,14 @@ impl NodeConfig {
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(NodeConfigError::Zero(name));
         }
+        let bounded = [
+            ("raft.snapshot_every", raft.snapshot_every, i64::MAX as u64),
+            ("limits.max_answer_bytes", limits.max_answer_bytes as u64, MOST as u64),
+            ("limits.pipeline_depth", limits.pipeline_depth as u64, Semaphore::MAX_PERMITS as u64),
+        ];
+        if let Some((name, _, most)) = bounded.into_iter().find(|&(_, value, most)| value > most) {
+            return Err(NodeConfigError::TooLarge { name, most });
+        }
         if raft.snapshots_kept < 2 {
             return Err(NodeConfigError::SnapshotsKept);
         }
@@ -427,6 +445,11 @@ mod tests {
         );
         assert_eq!(wrong(|c| c.batch.in_flight = 0), "`batch`: `in_flight` must be at least 1");
         assert_eq!(wrong(|c| c.executor.threads = Some(0)), "`executor`: `threads` must be at least 1");
+        assert!(
+            wrong(|c| c.raft.snapshot_every = u64::MAX).contains("`raft.snapshot_every` must be at most")
+        );
+        assert!(wrong(|c| c.limits.max_answer_bytes = usize::MAX).contains("must be at most 67108864"));
+        assert!(wrong(|c| c.limits.pipeline_depth = usize::MAX).contains("`limits.pipeline_depth`"));
     }
 
     #[test]

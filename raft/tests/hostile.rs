@@ -235,3 +235,31 @@ async fn a_client_with_wrong_settings_is_told_so() {
     let none = nobody.execute(Vec::new()).await;
     assert!(matches!(none, Err(ClientError::TooLarge(_))), "{none:?}");
 }
+
+/// As many as there may be. Whoever has said nothing for some seconds has to go.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_do_not_keep_their_places() {
+    let cluster = Cluster::start(1, |config| config.limits.connections = 4).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(cluster.client_address(0)).await.expect("a listener"));
+    }
+    let config = ClientConfig { timeout_ms: 60_000, ..cluster.client_config() };
+    let client = Client::new(config).expect("a client");
+    client.execute(vec![add("a", 1)]).await.expect("executed");
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_request_for_a_page_does_not_keep_a_node_from_ending() {
+    let mut cluster = Cluster::start(1, |config| config.listen.http = "127.0.0.1:0".parse().ok()).await;
+    cluster.leader().await;
+    let http = cluster.node(0).addresses().http.expect("it listens");
+    let mut half = TcpStream::connect(http).await.expect("a listener");
+    half.write_all(b"GET /hea").await.expect("sent");
+    // Its connection is accepted by now.
+    assert!(nodes::page(http, "/health").await.starts_with("HTTP/1.1"));
+    cluster.nodes[0].take().expect("it runs").shutdown().await.expect("nothing is left");
+    cluster.run(0).await;
+    assert_well(&cluster).await;
+}

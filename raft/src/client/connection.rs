@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
+use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -15,7 +16,7 @@ use crate::tls::Tls;
 use crate::types::Answer;
 
 /// Bytes of an answer, at most.
-const MOST: usize = 64 << 20;
+pub(crate) const MOST: usize = 64 << 20;
 
 /// What came of one attempt.
 #[derive(Debug)]
@@ -98,16 +99,6 @@ impl Nodes {
         }
     }
 
-    /// The current node did not answer in time.
-    pub(super) fn silent(&self) -> Attempt {
-        let asked = {
-            let known = self.lock();
-            known.addresses[known.next % known.addresses.len()].clone()
-        };
-        self.pass_by(&asked);
-        Attempt::Again(format!("{asked} does not answer"))
-    }
-
     /// Somebody says who leads.
     fn follow(&self, leader: &proto::Leader) {
         let mut known = self.lock();
@@ -118,15 +109,23 @@ impl Nodes {
         });
     }
 
-    pub(super) async fn execute(&self, request: proto::ExecuteRequest) -> Attempt {
+    /// Asks the current node, and waits until then.
+    pub(super) async fn execute(&self, request: proto::ExecuteRequest, until: Instant) -> Attempt {
         let (address, mut service) = match self.current() {
             Ok(current) => current,
             Err(error) => return Attempt::Never(error),
         };
-        match service.execute(request).await {
-            Ok(response) => self.outcome(&address, response.into_inner()),
-            Err(status) => self.refused(&address, &status),
+        match timeout_at(until, service.execute(request)).await {
+            Ok(Ok(response)) => self.outcome(&address, response.into_inner()),
+            Ok(Err(status)) => self.refused(&address, &status),
+            Err(_) => self.silent(&address),
         }
+    }
+
+    /// The node did not answer in time.
+    fn silent(&self, asked: &str) -> Attempt {
+        self.pass_by(asked);
+        Attempt::Again(format!("{asked} does not answer"))
     }
 
     /// What an answer to an ordered request means.
@@ -138,9 +137,13 @@ impl Nodes {
         }
     }
 
-    pub(super) async fn read(&self, request: proto::ReadRequest) -> Attempt {
+    /// The same for reads.
+    pub(super) async fn read(&self, request: proto::ReadRequest, until: Instant) -> Attempt {
         match self.current() {
-            Ok((address, _)) => self.read_at(&address, request).await,
+            Ok((address, _)) => {
+                let asked = timeout_at(until, self.read_at(&address, request)).await;
+                asked.unwrap_or_else(|_| self.silent(&address))
+            }
             Err(error) => Attempt::Never(error),
         }
     }
@@ -180,8 +183,8 @@ impl Nodes {
                 }
                 Attempt::Again(message)
             }
-            Kind::Unknown => Attempt::Again(message),
-            Kind::Unavailable | Kind::Unspecified => {
+            // A leader that hears from nobody knows no outcome either, for as long as it likes.
+            Kind::Unknown | Kind::Unavailable | Kind::Unspecified => {
                 self.pass_by(address);
                 Attempt::Again(message)
             }

@@ -16,8 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use connection::MOST;
 pub use pipeline::{Pending, Pipeline};
 
 use crate::proto::client as proto;
@@ -73,6 +75,14 @@ pub enum ClientError {
     /// A setting that makes no sense.
     #[error("`{0}` must be at least 1")]
     Zero(&'static str),
+    /// A setting that is too large.
+    #[error("`{name}` must be at most {most}")]
+    Setting {
+        /// Which.
+        name: &'static str,
+        /// What is possible.
+        most: u64,
+    },
     /// A certificate or key.
     #[error("TLS: {0}")]
     Tls(String),
@@ -144,6 +154,13 @@ impl Client {
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(ClientError::Zero(name));
         }
+        let bounded = [
+            ("pipeline_depth", config.pipeline_depth as u64, Semaphore::MAX_PERMITS as u64),
+            ("first_serial", config.first_serial.unwrap_or(1), u64::MAX / 2),
+        ];
+        if let Some((name, _, most)) = bounded.into_iter().find(|&(_, value, most)| value > most) {
+            return Err(ClientError::Setting { name, most });
+        }
         let first = config.first_serial.unwrap_or_else(|| config.client.map_or(1, |_| clock()));
         let tls = config.tls.as_ref().map(TlsFiles::read).transpose()?;
         Ok(Client {
@@ -189,11 +206,7 @@ impl Client {
                 timeout_ms: millis(shared.attempt_timeout.min(deadline - Instant::now())),
             };
             let until = deadline.min(Instant::now() + shared.attempt_timeout);
-            let attempt = match timeout_at(until, shared.nodes.execute(request)).await {
-                Ok(attempt) => attempt,
-                Err(_) => shared.nodes.silent(),
-            };
-            match attempt {
+            match shared.nodes.execute(request, until).await {
                 Attempt::Answers(answers) => return Ok(answers),
                 Attempt::Never(error) => return Err(in_view_of(tries.perhaps, error)),
                 again => tries.pause(deadline, again).await?,
@@ -216,11 +229,7 @@ impl Client {
         loop {
             let until = deadline.min(Instant::now() + self.shared.attempt_timeout);
             let request = self.read_request(operations.clone(), consistency);
-            let attempt = match timeout_at(until, self.shared.nodes.read(request)).await {
-                Ok(attempt) => attempt,
-                Err(_) => self.shared.nodes.silent(),
-            };
-            match attempt {
+            match self.shared.nodes.read(request, until).await {
                 Attempt::Answers(answers) => return Ok(answers),
                 Attempt::Never(error) => return Err(error),
                 again => tries.pause(deadline, again).await?,

@@ -149,6 +149,10 @@ impl Task {
                     for waiting in self.unanswered.values_mut() {
                         waiting.perhaps = true;
                     }
+                    // What was not yet sent runs out of time, too.
+                    while let Ok(waiting) = self.submitted.try_recv() {
+                        self.unanswered.insert(waiting.first, waiting);
+                    }
                     self.expire(&why);
                     tokio::time::sleep(self.tries.wait()).await;
                 }

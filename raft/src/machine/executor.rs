@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use atlas_smr_execution::batch::{MaybeVec, NodeId, UnorderedBatch, UpdateBatch};
 use atlas_smr_execution::error::{InitError, QueueError, StateError};
@@ -12,12 +13,16 @@ use atlas_smr_execution::executor::{
 };
 use atlas_smr_execution::reply::{ExecutorReplier, FollowerReplier, ReplicaReplier};
 use atlas_smr_execution::state::{DivisibleState, ShardedState};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::kind::ExecutorKind;
 use super::reached;
 use super::replies::{Collector, Replies};
 use crate::session::{Operation, Service, Sessions};
 use crate::snapshot::Snapshot;
+
+/// How long a read sleeps that finds the queue full, before it looks again.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// States in and out of the executor.
 #[derive(Clone, Debug)]
@@ -38,6 +43,8 @@ pub(crate) struct Executor<A: Service> {
     channels: Channels,
     replies: Replies,
     answers: bool,
+    /// Of reads that are queued and not answered.
+    places: Arc<Semaphore>,
     /// Whoever holds it may read the checkpoint channel.
     pub(super) checkpoints: Arc<tokio::sync::Mutex<Tickets>>,
 }
@@ -62,6 +69,7 @@ impl<A: Service> Clone for Executor<A> {
             channels: self.channels.clone(),
             replies: self.replies.clone(),
             answers: self.answers,
+            places: Arc::clone(&self.places),
             checkpoints: Arc::clone(&self.checkpoints),
         }
     }
@@ -153,6 +161,7 @@ impl<A: Service> Executor<A> {
         app: A,
     ) -> Result<Self, StartError> {
         let replies = Replies::default();
+        let places = Arc::new(Semaphore::new((config.executing_buffer / 2).max(1)));
         let given = (config, load, Sessions::new(app), Arc::new(Collector::new(&replies)));
         let (handle, channels) = match kind {
             ExecutorKind::SingleMonolithic => {
@@ -168,7 +177,7 @@ impl<A: Service> Executor<A> {
                 start!(MultiThreadedDivExecutor, TDivisibleStateExecutor, Divisible, R, given)
             }
         };
-        Ok(Executor { handle, channels, replies, answers, checkpoints: Arc::default() })
+        Ok(Executor { handle, channels, replies, answers, places, checkpoints: Arc::default() })
     }
 
     pub(super) fn handle(&self) -> &ExecutorHandle<Operation<A>> {
@@ -225,9 +234,21 @@ impl<A: Service> Executor<A> {
         self.queue(self.handle.try_catch_up_to_quorum(batches), ExecutorHandle::catch_up_to_quorum).await
     }
 
-    pub(super) async fn unordered(&self, requests: UnorderedBatch<Operation<A>>) -> Result<(), String> {
-        let tried = self.handle.try_queue_update_unordered(requests);
-        self.queue(tried, ExecutorHandle::queue_update_unordered).await
+    /// A place for a read. They are fewer than places in the queue, so that reads do not take all of those.
+    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.places).acquire_owned().await.expect("nobody closes it")
+    }
+
+    /// Queues reads when there is room. Unlike what is queued by threads that wait, they go if this is dropped.
+    pub(super) async fn unordered(&self, mut requests: UnorderedBatch<Operation<A>>) -> Result<(), String> {
+        loop {
+            match self.handle.try_queue_update_unordered(requests) {
+                Ok(()) => return Ok(()),
+                Err(QueueError::Full(back)) => requests = back,
+                Err(error) => return Err(error.to_string()),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     pub(super) async fn read_state(&self, ticket: NodeId) -> Result<(), String> {

@@ -8,9 +8,11 @@ use atlas_smr_execution::batch::{NodeId, SeqNo, UnorderedBatch};
 use atlas_smr_execution::metrics::Metrics;
 use atlas_smr_execution::state::{DivisibleState, ShardedState};
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::Progress;
 use super::executor::Executor;
+use super::replies::Replies;
 use crate::session::{Operation, Service, last_batch};
 use crate::types::Answer;
 
@@ -39,6 +41,18 @@ pub struct Reader<A: Service> {
     executor: Executor<A>,
     progress: Arc<Progress>,
     incarnation: u64,
+}
+
+/// A request that is expected, and not queued.
+struct Unasked<'r> {
+    replies: &'r Replies,
+    ticket: u64,
+}
+
+impl Drop for Unasked<'_> {
+    fn drop(&mut self) {
+        self.replies.forget(self.ticket);
+    }
 }
 
 impl<A: Service> Clone for Reader<A> {
@@ -93,21 +107,31 @@ impl<A: Service> Reader<A> {
         if operations.is_empty() {
             return Ok(Vec::new());
         }
-        let (ticket, told) = self.executor.replies().expect_reads(operations.len());
-        let mut requests = UnorderedBatch::new();
-        for (position, bytes) in (0..).zip(&operations) {
-            requests.add(NodeId(0), SeqNo(ticket), SeqNo(position), Operation::read(bytes));
-        }
-        self.executor.unordered(requests).await.map_err(|_| self.error())?;
-        told.await.map_err(|_| self.error())
+        let place = self.executor.place().await;
+        let expected = self.executor.replies().expect_reads(operations.len(), place);
+        self.ask(expected, operations.iter().map(|bytes| Operation::read(bytes))).await
     }
 
     /// The state as it is; shares its data with the executor's.
     async fn state(&self) -> Result<ShardedState, ReadError> {
-        let (ticket, told) = self.executor.replies().expect_state();
+        let place = self.executor.place().await;
+        let expected = self.executor.replies().expect_state(place);
+        self.ask(expected, std::iter::once(Operation::State)).await
+    }
+
+    /// Queues what is expected already, and waits for what is told. Nothing is left of it if this is dropped before it is queued.
+    async fn ask<T>(
+        &self,
+        (ticket, told): (u64, oneshot::Receiver<T>),
+        operations: impl Iterator<Item = Operation<A>>,
+    ) -> Result<T, ReadError> {
+        let unasked = Unasked { replies: self.executor.replies(), ticket };
         let mut requests = UnorderedBatch::new();
-        requests.add(NodeId(0), SeqNo(ticket), SeqNo(0), Operation::State);
+        for (position, operation) in (0..).zip(operations) {
+            requests.add(NodeId(0), SeqNo(ticket), SeqNo(position), operation);
+        }
         self.executor.unordered(requests).await.map_err(|_| self.error())?;
+        std::mem::forget(unasked);
         told.await.map_err(|_| self.error())
     }
 

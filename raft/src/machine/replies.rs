@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use atlas_smr_execution::error::BoxError;
 use atlas_smr_execution::reply::{ReplyNode, RequestType, UpdateReply};
 use atlas_smr_execution::state::ShardedState;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::session::Outcome;
 use crate::types::Answer;
@@ -22,12 +22,20 @@ enum To {
     State(oneshot::Sender<ShardedState>),
 }
 
+/// One who waits.
+#[derive(Debug)]
+struct Waiter {
+    to: To,
+    /// A read's place, which it has until the executor has replied, whether or not somebody still wants to know.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
     /// By the index of the entry.
-    ordered: HashMap<u64, To>,
+    ordered: HashMap<u64, Waiter>,
     /// By ticket.
-    unordered: HashMap<u64, To>,
+    unordered: HashMap<u64, Waiter>,
     tickets: u64,
     closed: bool,
 }
@@ -52,32 +60,43 @@ impl Replies {
         let mut waiting = self.waiting();
         if !waiting.closed {
             let answers = Vec::with_capacity(count);
-            waiting.ordered.insert(index, To::Answers { expected: count, answers, to });
+            let to = To::Answers { expected: count, answers, to };
+            waiting.ordered.insert(index, Waiter { to, _place: None });
         }
         told
     }
 
-    /// Waits for the answers to `count` reads, at least one; with the ticket that they carry.
-    pub(super) fn expect_reads(&self, count: usize) -> (u64, oneshot::Receiver<Vec<Answer>>) {
+    /// Waits for the answers to `count` reads, at least one, which have a place; with the ticket that they carry.
+    pub(super) fn expect_reads(
+        &self,
+        count: usize,
+        place: OwnedSemaphorePermit,
+    ) -> (u64, oneshot::Receiver<Vec<Answer>>) {
         let (to, told) = oneshot::channel();
         let answers = Vec::with_capacity(count);
-        (self.expect_unordered(To::Answers { expected: count, answers, to }), told)
+        (self.expect_unordered(To::Answers { expected: count, answers, to }, place), told)
     }
 
     /// Waits for the state; with the ticket that the request carries.
-    pub(super) fn expect_state(&self) -> (u64, oneshot::Receiver<ShardedState>) {
+    pub(super) fn expect_state(&self, place: OwnedSemaphorePermit) -> (u64, oneshot::Receiver<ShardedState>) {
         let (to, told) = oneshot::channel();
-        (self.expect_unordered(To::State(to)), told)
+        (self.expect_unordered(To::State(to), place), told)
     }
 
-    fn expect_unordered(&self, to: To) -> u64 {
+    fn expect_unordered(&self, to: To, place: OwnedSemaphorePermit) -> u64 {
         let mut waiting = self.waiting();
         waiting.tickets += 1;
         let ticket = waiting.tickets;
         if !waiting.closed {
-            waiting.unordered.insert(ticket, to);
+            waiting.unordered.insert(ticket, Waiter { to, _place: Some(place) });
         }
         ticket
+    }
+
+    /// Nobody waits with this ticket: its request was not queued.
+    pub(super) fn forget(&self, ticket: u64) {
+        let forgotten = self.waiting().unordered.remove(&ticket);
+        drop(forgotten);
     }
 
     /// Takes a reply, and tells whoever waits if it was the last.
@@ -89,22 +108,22 @@ impl Replies {
         };
         let complete = match (table.get_mut(&id), &outcome) {
             (None, _) => return Err(format!("nobody waits for a reply to {kind:?} {id}").into()),
-            (Some(To::Answers { expected, answers, .. }), Outcome::Answer(_)) => {
+            (Some(Waiter { to: To::Answers { expected, answers, .. }, .. }), Outcome::Answer(_)) => {
                 answers.len() + 1 == *expected
             }
             (Some(_), _) => true,
         };
         if !complete {
-            if let (Some(To::Answers { answers, .. }), Outcome::Answer(answer)) =
+            if let (Some(Waiter { to: To::Answers { answers, .. }, .. }), Outcome::Answer(answer)) =
                 (table.get_mut(&id), outcome)
             {
                 answers.push(answer);
             }
             return Ok(());
         }
-        let to = table.remove(&id);
+        let waiter = table.remove(&id);
         drop(waiting);
-        match (to, outcome) {
+        match (waiter.map(|waiter| waiter.to), outcome) {
             (Some(To::Answers { mut answers, to, .. }), Outcome::Answer(answer)) => {
                 answers.push(answer);
                 // Whoever asked may have gone.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub(crate) use causes::{Causes, Reports};
@@ -91,6 +91,8 @@ pub struct Node<A: Service> {
     stop_peers: watch::Sender<Stage>,
     /// The listeners for clients and for HTTP, then the one for peers.
     listeners: [Vec<JoinHandle<()>>; 2],
+    /// Adds learners. Ends when the node is dropped.
+    _learners: JoinSet<()>,
     addresses: Addresses,
     settings: RaftSettings,
 }
@@ -170,9 +172,7 @@ impl<A: Service> Node<A> {
         };
         let (stop_clients, stop_peers) = (watch::Sender::new(Stage::Serve), watch::Sender::new(Stage::Serve));
         let listeners = parts.listen(sockets, tls, &stop_clients, &stop_peers)?;
-        if config.bootstrap {
-            bootstrap(&raft, &config).await?;
-        }
+        let learners = if config.bootstrap { bootstrap(&raft, &config).await? } else { JoinSet::new() };
         let settings = config.raft;
         Ok(Node {
             raft,
@@ -186,6 +186,7 @@ impl<A: Service> Node<A> {
             stop_clients,
             stop_peers,
             listeners,
+            _learners: learners,
             addresses,
             settings,
         })

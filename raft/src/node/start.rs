@@ -9,7 +9,7 @@ use openraft::error::{ClientWriteError, InitializeError, RaftError};
 use openraft::{Config, ServerState, SnapshotPolicy};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::service::Routes;
 
 use super::causes::Causes;
@@ -92,6 +92,9 @@ pub(super) struct Parts<'a, A: Service> {
     pub(super) batcher: &'a Batcher,
 }
 
+/// So many connections of other nodes may be, at least: a limit that is meant for clients must not keep out who asks for votes.
+const PEERS: usize = 256;
+
 impl<A: Service> Parts<'_, A> {
     pub(super) fn listen(
         &self,
@@ -111,8 +114,8 @@ impl<A: Service> Parts<'_, A> {
         let peers = PeerServer::new(self.peers())
             .max_decoding_message_size(message)
             .max_encoding_message_size(message);
-        let peers =
-            listening(sockets.peers, peer_tls, limits.connections).spawn(Routes::new(peers), stop_peers)?;
+        let peers = listening(sockets.peers, peer_tls, limits.connections.max(PEERS))
+            .spawn(Routes::new(peers), stop_peers)?;
         let clients = ClientServer::new(self.clients(stop_clients))
             .max_decoding_message_size(self.config.client_message_bytes());
         let clients = listening(sockets.clients, client_tls, limits.connections)
@@ -193,7 +196,9 @@ pub(super) fn raft_config(config: &NodeConfig) -> Result<Config, StartError> {
 }
 
 /// Forms the cluster if there is none, and has learners added once this node leads.
-pub(super) async fn bootstrap(raft: &Raft, config: &NodeConfig) -> Result<(), StartError> {
+///
+/// Returns the task that does that, which must not outlive the node: it keeps consensus running.
+pub(super) async fn bootstrap(raft: &Raft, config: &NodeConfig) -> Result<JoinSet<()>, StartError> {
     let (learners, voters): (Vec<_>, Vec<_>) = config.members.iter().partition(|member| member.learner);
     let voters: BTreeMap<u64, Member> =
         voters.into_iter().map(|member| (member.id, member.member())).collect();
@@ -202,11 +207,12 @@ pub(super) async fn bootstrap(raft: &Raft, config: &NodeConfig) -> Result<(), St
         Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
         Err(error) => return Err(StartError::Raft(error.to_string())),
     }
+    let mut tasks = JoinSet::new();
     if !learners.is_empty() {
         let learners = learners.into_iter().map(|member| (member.id, member.member())).collect();
-        tokio::spawn(add_learners(raft.clone(), learners));
+        tasks.spawn(add_learners(raft.clone(), learners));
     }
-    Ok(())
+    Ok(tasks)
 }
 
 /// Adds the learners that are no members yet, whenever this node leads; ends once all are.

@@ -140,7 +140,11 @@ impl<A: Service> Shared<A> {
         let (shared, answers) = (self.clone(), answers.clone());
         tokio::spawn(async move {
             let answered = match ticket {
-                Ok(ticket) => shared.answer(ticket).await,
+                // What is queued for a stream that has broken is not worth executing; its client asks again.
+                Ok(ticket) => tokio::select! {
+                    answered = shared.answer(ticket) => answered,
+                    () = answers.closed() => return,
+                },
                 Err(failure) => Err(failure),
             };
             let _ = answers.send(Ok(execute_response(tag, answered))).await;

@@ -1,7 +1,8 @@
-//! Accepts connections, up to a number of them; whoever comes then waits until another has gone.
+//! Accepts connections, up to a number of them; whoever comes then waits until another has gone. One that says nothing goes soon.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,8 +11,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_stream::Stream;
+use tokio::time::{Sleep, sleep};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::Stage;
@@ -19,12 +21,17 @@ use super::Stage;
 /// After an error of `accept`, such as too many open files, it is tried again so much later.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long the other end may take to say something at all.
+const GREETING: Duration = Duration::from_secs(5);
+
 /// A connection, and its place among those that may be. It breaks when the listener is cut: one that keeps silent would
 /// otherwise live as long as its other end likes.
 pub(crate) struct Connection {
     stream: TcpStream,
     /// `None` once it has come.
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// `None` once the other end has said something.
+    greeting: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -65,7 +72,12 @@ pub(crate) fn accept(
                     let cut = async move {
                         let _ = stage.wait_for(|stage| *stage == Stage::Cut).await;
                     };
-                    let connection = Connection { stream, cut: Some(Box::pin(cut)), _place: place };
+                    let connection = Connection {
+                        stream,
+                        cut: Some(Box::pin(cut)),
+                        greeting: Some(Box::pin(sleep(GREETING))),
+                        _place: place,
+                    };
                     if accepted.send(Ok(connection)).await.is_err() {
                         return;
                     }
@@ -79,6 +91,49 @@ pub(crate) fn accept(
         }
     });
     ReceiverStream::new(stream)
+}
+
+/// The same as a listener of axum's.
+pub(crate) struct Accepting<S> {
+    local: io::Result<SocketAddr>,
+    connections: Pin<Box<S>>,
+}
+
+/// The connections that `listener` accepts, as of [`accept`].
+pub(crate) fn accepting(
+    listener: TcpListener,
+    most: usize,
+    stage: watch::Receiver<Stage>,
+) -> Accepting<impl Stream<Item = io::Result<Connection>> + Send> {
+    Accepting { local: listener.local_addr(), connections: Box::pin(accept(listener, most, stage)) }
+}
+
+impl<S: Stream<Item = io::Result<Connection>> + Send + 'static> axum::serve::Listener for Accepting<S> {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            let accepted = match self.connections.next().await {
+                Some(accepted) => accepted,
+                // The listener is closed.
+                None => pending().await,
+            };
+            // One that has broken already has no address any more.
+            if let Ok((connection, peer)) =
+                accepted.and_then(|it| it.stream.peer_addr().map(|peer| (it, peer)))
+            {
+                return (connection, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.local {
+            Ok(local) => Ok(*local),
+            Err(error) => Err(error.kind().into()),
+        }
+    }
 }
 
 impl Connected for Connection {
@@ -96,7 +151,13 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.greeting = None;
+        } else if self.greeting.as_mut().is_some_and(|greeting| greeting.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 

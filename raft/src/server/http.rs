@@ -16,10 +16,14 @@ use openraft::ServerState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::connection::accepting;
 use super::{Stage, Transfers};
 use crate::batcher::Batcher;
 use crate::node::Causes;
 use crate::types::Raft;
+
+/// At most so many ask for a page at once.
+const CONNECTIONS: usize = 64;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -35,6 +39,7 @@ pub(crate) struct HttpState {
 /// Serves both pages until `stage` says otherwise.
 pub(crate) async fn serve(listener: TcpListener, state: HttpState, mut stage: watch::Receiver<Stage>) {
     let pages = Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(state);
+    let listener = accepting(listener, CONNECTIONS, stage.clone());
     let stopped = async move {
         let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
     };

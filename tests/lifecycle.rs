@@ -324,8 +324,10 @@ fn a_wrong_number_of_replies_is_the_applications_fault() {
 fn an_application_without_an_initial_state_does_not_start() {
     type Mon = SingleThreadedMonExecutor<Batches, TestState, Sink>;
     let (handle, work) = <Mon as TMonolithicStateExecutor<_, _, _>>::init_handle();
-    let started = Mon::init(work, None, Batches { lost: 0 }, Arc::new(Sink(Default::default())));
-    assert!(matches!(started, Err(InitError::InitialState(_))));
+    let start = |work| Mon::init(work, None, Batches { lost: 0 }, Arc::new(Sink(Default::default())));
+    assert!(matches!(start(work.clone()), Err(InitError::InitialState(_))));
+    // Nobody has the queue.
+    assert!(matches!(start(work), Err(InitError::InitialState(_))));
     assert!(matches!(handle.queue_update(numbers(1, &[])), Err(QueueError::Stopped(_))));
     within("join", || handle.join()).unwrap();
 }

@@ -317,7 +317,8 @@ impl NodeConfig {
         }
         let bounded = [
             ("raft.snapshot_every", raft.snapshot_every, i64::MAX as u64),
-            ("limits.max_answer_bytes", limits.max_answer_bytes as u64, MOST as u64),
+            // What surrounds the answers takes some, too.
+            ("limits.max_answer_bytes", limits.max_answer_bytes as u64, (MOST / 2) as u64),
             ("limits.pipeline_depth", limits.pipeline_depth as u64, Semaphore::MAX_PERMITS as u64),
         ];
         if let Some((name, _, most)) = bounded.into_iter().find(|&(_, value, most)| value > most) {
@@ -448,7 +449,7 @@ mod tests {
         assert!(
             wrong(|c| c.raft.snapshot_every = u64::MAX).contains("`raft.snapshot_every` must be at most")
         );
-        assert!(wrong(|c| c.limits.max_answer_bytes = usize::MAX).contains("must be at most 67108864"));
+        assert!(wrong(|c| c.limits.max_answer_bytes = usize::MAX).contains("must be at most 33554432"));
         assert!(wrong(|c| c.limits.pipeline_depth = usize::MAX).contains("`limits.pipeline_depth`"));
     }
 

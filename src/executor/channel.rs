@@ -43,6 +43,29 @@ pub(crate) struct Life {
     pub(crate) handles: Receiver<Infallible>,
 }
 
+/// An executor's claim to a life, which is given back if that does not start.
+pub(crate) struct Claim(Arc<Life>);
+
+impl Claim {
+    /// Claims `life` for an executor; `None` if one has it.
+    pub(crate) fn of(life: &Arc<Life>) -> Option<Claim> {
+        let claimed = std::mem::replace(&mut life.status().claimed, true);
+        (!claimed).then(|| Claim(Arc::clone(life)))
+    }
+
+    /// The executor has started.
+    pub(crate) fn started(self) {
+        self.0.status().started = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut status = self.0.status();
+        status.claimed = status.started;
+    }
+}
+
 impl Life {
     /// A life that has not started, and what each of the executor's handles holds a clone of.
     pub(crate) fn new() -> (Arc<Life>, Sender<Infallible>) {
@@ -60,15 +83,6 @@ impl Life {
 
     fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Claims this life for an executor; false if one has it.
-    pub(crate) fn claim(&self) -> bool {
-        !std::mem::replace(&mut self.status().claimed, true)
-    }
-
-    pub(crate) fn started(&self) {
-        self.status().started = true;
     }
 
     /// Records the cause of the end; the first one stands.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::channel::{ChannelSyncRx, ChannelSyncTx, Life, channel};
+use super::channel::{ChannelSyncRx, ChannelSyncTx, Claim, Life, channel};
 use super::checkpoint::mailbox;
 use super::config::ExecutorConfig;
 use super::engine::Engine;
@@ -59,9 +59,7 @@ where
     let Start { config, work, initial_state, service, node } = from;
     let report = config.validate()?;
     E::check(&config)?;
-    if !work.life.claim() {
-        return Err(InitError::AlreadyStarted);
-    }
+    let claim = Claim::of(&work.life).ok_or(InitError::AlreadyStarted)?;
     for note in &report.notes {
         tracing::info!(executor = config.name, note);
     }
@@ -100,7 +98,7 @@ where
         life.executed(seq);
     }
     thread(&config, "executor", config.stack_size, move || live(executor, requests, helpers))?;
-    life.started();
+    claim.started();
     Ok((state_sender, checkpoint_receiver))
 }
 

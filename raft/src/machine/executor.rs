@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use atlas_smr_execution::batch::{MaybeVec, NodeId, UnorderedBatch, UpdateBatch};
 use atlas_smr_execution::error::{InitError, QueueError, StateError};
@@ -20,9 +19,6 @@ use super::reached;
 use super::replies::{Collector, Replies};
 use crate::session::{Operation, Service, Sessions};
 use crate::snapshot::Snapshot;
-
-/// How long a read sleeps that finds the queue full, before it looks again.
-const LOOK: Duration = Duration::from_micros(500);
 
 /// States in and out of the executor.
 #[derive(Clone, Debug)]
@@ -43,7 +39,7 @@ pub(crate) struct Executor<A: Service> {
     channels: Channels,
     replies: Replies,
     answers: bool,
-    /// Of reads that are queued and not answered.
+    /// Of reads that are not answered.
     places: Arc<Semaphore>,
     /// Whoever holds it may read the checkpoint channel.
     pub(super) checkpoints: Arc<tokio::sync::Mutex<Tickets>>,
@@ -234,21 +230,15 @@ impl<A: Service> Executor<A> {
         self.queue(self.handle.try_catch_up_to_quorum(batches), ExecutorHandle::catch_up_to_quorum).await
     }
 
-    /// A place for a read. They are fewer than places in the queue, so that reads do not take all of those.
+    /// A place for a read: there are about half as many as in the queue. A read has it until it is answered, so that those which
+    /// nobody waits for any more, and the threads that wait for room in the queue, are no more than these.
     pub(super) async fn place(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.places).acquire_owned().await.expect("nobody closes it")
     }
 
-    /// Queues reads when there is room. Unlike what is queued by threads that wait, they go if this is dropped.
-    pub(super) async fn unordered(&self, mut requests: UnorderedBatch<Operation<A>>) -> Result<(), String> {
-        loop {
-            match self.handle.try_queue_update_unordered(requests) {
-                Ok(()) => return Ok(()),
-                Err(QueueError::Full(back)) => requests = back,
-                Err(error) => return Err(error.to_string()),
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+    pub(super) async fn unordered(&self, requests: UnorderedBatch<Operation<A>>) -> Result<(), String> {
+        let tried = self.handle.try_queue_update_unordered(requests);
+        self.queue(tried, ExecutorHandle::queue_update_unordered).await
     }
 
     pub(super) async fn read_state(&self, ticket: NodeId) -> Result<(), String> {

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 
 use super::Progress;
 use super::executor::Executor;
-use super::replies::Replies;
 use crate::session::{Operation, Service, last_batch};
 use crate::types::Answer;
 
@@ -41,18 +40,6 @@ pub struct Reader<A: Service> {
     executor: Executor<A>,
     progress: Arc<Progress>,
     incarnation: u64,
-}
-
-/// A request that is expected, and not queued.
-struct Unasked<'r> {
-    replies: &'r Replies,
-    ticket: u64,
-}
-
-impl Drop for Unasked<'_> {
-    fn drop(&mut self) {
-        self.replies.forget(self.ticket);
-    }
 }
 
 impl<A: Service> Clone for Reader<A> {
@@ -119,19 +106,17 @@ impl<A: Service> Reader<A> {
         self.ask(expected, std::iter::once(Operation::State)).await
     }
 
-    /// Queues what is expected already, and waits for what is told. Nothing is left of it if this is dropped before it is queued.
+    /// Queues what is expected already, and waits for what is told.
     async fn ask<T>(
         &self,
         (ticket, told): (u64, oneshot::Receiver<T>),
         operations: impl Iterator<Item = Operation<A>>,
     ) -> Result<T, ReadError> {
-        let unasked = Unasked { replies: self.executor.replies(), ticket };
         let mut requests = UnorderedBatch::new();
         for (position, operation) in (0..).zip(operations) {
             requests.add(NodeId(0), SeqNo(ticket), SeqNo(position), operation);
         }
         self.executor.unordered(requests).await.map_err(|_| self.error())?;
-        std::mem::forget(unasked);
         told.await.map_err(|_| self.error())
     }
 

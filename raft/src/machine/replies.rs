@@ -93,12 +93,6 @@ impl Replies {
         ticket
     }
 
-    /// Nobody waits with this ticket: its request was not queued.
-    pub(super) fn forget(&self, ticket: u64) {
-        let forgotten = self.waiting().unordered.remove(&ticket);
-        drop(forgotten);
-    }
-
     /// Takes a reply, and tells whoever waits if it was the last.
     fn take(&self, kind: RequestType, id: u64, outcome: Outcome) -> Result<(), BoxError> {
         let mut waiting = self.waiting();

@@ -23,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the other end may take to say something at all.
 const GREETING: Duration = Duration::from_secs(5);
+/// How long it may then keep silent, where no protocol asks it whether it is there.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// A connection, and its place among those that may be. It breaks when the listener is cut: one that keeps silent would
 /// otherwise live as long as its other end likes.
@@ -30,8 +32,10 @@ pub(crate) struct Connection {
     stream: TcpStream,
     /// `None` once it has come.
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// `None` once the other end has said something.
-    greeting: Option<Pin<Box<Sleep>>>,
+    /// Until when the other end has to say something.
+    silence: Option<Pin<Box<Sleep>>>,
+    /// How long it may keep silent after that.
+    idle: Option<Duration>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -75,7 +79,8 @@ pub(crate) fn accept(
                     let connection = Connection {
                         stream,
                         cut: Some(Box::pin(cut)),
-                        greeting: Some(Box::pin(sleep(GREETING))),
+                        silence: Some(Box::pin(sleep(GREETING))),
+                        idle: None,
                         _place: place,
                     };
                     if accepted.send(Ok(connection)).await.is_err() {
@@ -93,7 +98,7 @@ pub(crate) fn accept(
     ReceiverStream::new(stream)
 }
 
-/// The same as a listener of axum's.
+/// The same as a listener of axum's, for whom one that keeps silent goes at any time.
 pub(crate) struct Accepting<S> {
     local: io::Result<SocketAddr>,
     connections: Pin<Box<S>>,
@@ -120,9 +125,10 @@ impl<S: Stream<Item = io::Result<Connection>> + Send + 'static> axum::serve::Lis
                 None => pending().await,
             };
             // One that has broken already has no address any more.
-            if let Ok((connection, peer)) =
+            if let Ok((mut connection, peer)) =
                 accepted.and_then(|it| it.stream.peer_addr().map(|peer| (it, peer)))
             {
+                connection.idle = Some(IDLE);
                 return (connection, peer);
             }
         }
@@ -153,8 +159,8 @@ impl AsyncRead for Connection {
         self.check(context)?;
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {
-            self.greeting = None;
-        } else if self.greeting.as_mut().is_some_and(|greeting| greeting.as_mut().poll(context).is_ready()) {
+            self.silence = self.idle.map(|idle| Box::pin(sleep(idle)));
+        } else if self.silence.as_mut().is_some_and(|silence| silence.as_mut().poll(context).is_ready()) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
@@ -172,6 +178,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -184,6 +191,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 

@@ -86,6 +86,8 @@ impl SnapshotStore {
         hold: HoldBack,
     ) -> io::Result<(SnapshotStore, Vec<Refused>)> {
         create_folder(folder)?;
+        // A name that an ended process gave may be in the system's memory only.
+        sync_folder(folder)?;
         let mut names = Vec::new();
         for entry in fs::read_dir(folder)? {
             if let Ok(name) = entry?.file_name().into_string() {

@@ -165,7 +165,7 @@ fn an_abandoned_unit_may_try_again() {
     exceed::<true>(LOOKS / 10);
 }
 
-/// Takes a key as a lock, which a destructor gives back, and makes many calls while it has it.
+/// Takes a key as a lock, which a destructor gives back, and makes many calls while it has it; so does the destructor.
 #[derive(Clone)]
 struct Locking;
 
@@ -181,6 +181,7 @@ impl<'s, S: CRUDState> Taken<'s, S> {
 
 impl<S: CRUDState> Drop for Taken<'_, S> {
     fn drop(&mut self) {
+        (0..=LOOKS).for_each(|n| drop(self.0.read("a", &n.to_le_bytes())));
         assert_eq!(self.0.delete("lock", b"key").as_deref(), Some(&b"taken"[..]));
     }
 }

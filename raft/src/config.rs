@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 pub use executor::ExecutorSettings;
 
 use crate::batcher::{BatchConfig, BatchConfigError};
-use crate::client::MOST;
+use crate::client::MAX_ANSWER_BYTES;
 use crate::tls::TlsFiles;
 use crate::types::Member;
 
@@ -318,7 +318,7 @@ impl NodeConfig {
         let bounded = [
             ("raft.snapshot_every", raft.snapshot_every, i64::MAX as u64),
             // What surrounds the answers takes some, too.
-            ("limits.max_answer_bytes", limits.max_answer_bytes as u64, (MOST / 2) as u64),
+            ("limits.max_answer_bytes", limits.max_answer_bytes as u64, (MAX_ANSWER_BYTES / 2) as u64),
             ("limits.pipeline_depth", limits.pipeline_depth as u64, Semaphore::MAX_PERMITS as u64),
         ];
         if let Some((name, _, most)) = bounded.into_iter().find(|&(_, value, most)| value > most) {

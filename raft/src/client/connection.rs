@@ -16,7 +16,7 @@ use crate::tls::Tls;
 use crate::types::Answer;
 
 /// Bytes of an answer, at most.
-pub(crate) const MOST: usize = 64 << 20;
+pub(crate) const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// What came of one attempt.
 #[derive(Debug)]
@@ -77,7 +77,9 @@ impl Nodes {
                 channel
             }
         };
-        Ok(ClientClient::new(channel).max_decoding_message_size(MOST).max_encoding_message_size(MOST))
+        Ok(ClientClient::new(channel)
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
+            .max_encoding_message_size(MAX_ANSWER_BYTES))
     }
 
     /// Whom to ask: who led last, or the next in turn.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use connection::MOST;
+pub(crate) use connection::MAX_ANSWER_BYTES;
 pub use pipeline::{Pending, Pipeline};
 
 use crate::proto::client as proto;

@@ -145,6 +145,10 @@ impl<O> UpdateBatch<O> {
     pub fn into_updates(self) -> Vec<Update<O>> {
         self.updates
     }
+
+    pub(crate) fn updates_mut(&mut self) -> &mut Vec<Update<O>> {
+        &mut self.updates
+    }
 }
 
 /// Read-only requests that take no place in the total order.

@@ -75,7 +75,7 @@ pub enum Failure {
     /// The application panicked at an operation's own turn; the batch was dropped whole.
     #[error("the application panicked in batch {batch}{}: {message}", .position.map(|p| format!(", position {p}")).unwrap_or_default())]
     OperationPanicked {
-        /// The batch.
+        /// The batch. Where several were executed as one and a request panicked when it was dropped, the last of them.
         batch: SeqNo,
         /// The operation's position, where it is known.
         position: Option<usize>,
@@ -114,10 +114,11 @@ pub enum Failure {
         /// What differs there.
         difference: Arc<str>,
     },
-    /// The state refused the commit of a batch, and is as it was before it.
+    /// The state refused the commit of a batch, and is as it was before it, and before those that were executed as one with it
+    /// ([`join`](crate::executor::ExecutorConfig::join)).
     #[error("the state refused to commit batch {batch}: {source}")]
     CommitRefused {
-        /// The batch.
+        /// The batch; the last one where several were executed as one.
         batch: SeqNo,
         /// The state's reason.
         source: Arc<StateError>,
@@ -125,7 +126,7 @@ pub enum Failure {
     /// The state panicked while it committed a batch; it may hold a part of it and is never delivered.
     #[error("the state panicked while committing batch {batch}: {message}")]
     CommitPanicked {
-        /// The batch.
+        /// The batch; the last one where several were executed as one.
         batch: SeqNo,
         /// The panic's message.
         message: Arc<str>,

@@ -16,11 +16,11 @@ pub type MetricId = usize;
 pub const EXECUTION_LATENCY: &str = "EXECUTION_LATENCY";
 /// Id of [`EXECUTION_LATENCY`].
 pub const EXECUTION_LATENCY_ID: MetricId = 800;
-/// Execution of one ordered batch, in microseconds.
+/// Execution of one ordered batch, or of several together, in microseconds.
 pub const EXECUTION_TIME_TAKEN: &str = "EXECUTION_TIME_TAKEN";
 /// Id of [`EXECUTION_TIME_TAKEN`].
 pub const EXECUTION_TIME_TAKEN_ID: MetricId = 801;
-/// Sending the replies of one batch, in microseconds.
+/// Sending the replies of one batch, or of several that were answered together, in microseconds.
 pub const REPLY_SENT_TIME: &str = "REPLY_SENT_TIME";
 /// Id of [`REPLY_SENT_TIME`].
 pub const REPLY_SENT_TIME_ID: MetricId = 802;
@@ -101,6 +101,8 @@ counters! {
     unordered_beside,
     /// Ordered batches executed.
     batches,
+    /// Ordered batches of these that were answered, and maybe executed, together with others that waited.
+    joined_batches,
     /// Ordered batches of these that ran sequentially.
     sequential_batches,
     /// Ordered batches of these whose units read the newest values, retired or not.

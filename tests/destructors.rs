@@ -8,6 +8,7 @@
 //! | what a merge operator unwinds with | destructors.rs::in_a_merge_the_cause_is_the_operation_s |
 //! | what an unordered request unwinds with | destructors.rs::in_unordered_requests_the_cause_is_theirs |
 //! | a request | destructors.rs::a_request_that_panics_when_it_is_dropped_ends_its_batch |
+//! | a request of a batch that is executed as one with others | destructors.rs::a_dropped_request_that_panics_ends_all_that_are_one_with_its_batch |
 
 mod common;
 
@@ -15,7 +16,7 @@ use std::panic::panic_any;
 use std::sync::Arc;
 
 use atlas_smr_execution::app::{Application, ApplicationData, Hints, ScalableApp};
-use atlas_smr_execution::batch::{NodeId, SeqNo, UnorderedBatch};
+use atlas_smr_execution::batch::{MaybeVec, NodeId, SeqNo, UnorderedBatch};
 use atlas_smr_execution::error::{BoxError, Failure};
 use atlas_smr_execution::executor::*;
 use atlas_smr_execution::reply::ReplicaReplier;
@@ -238,7 +239,24 @@ fn a_request_that_panics_when_it_is_dropped_ends_its_batch() {
     }
 }
 
+/// Nobody knows any more whose it was: the last batch is named.
+#[test]
+fn a_dropped_request_that_panics_ends_all_that_are_one_with_its_batch() {
+    for mode in MODES {
+        let config = config(3, mode);
+        let (handle, work) = Multi::init_handle_with(&config).unwrap();
+        let (app, node) = (Chain(At::Nowhere), Collector::new());
+        let _channels = Multi::init_with::<ReplicaReplier>(config, work, None, app, node).unwrap();
+        let batches = [1, 2, 3].map(|seq| batch(seq, numbers(seq == 2)));
+        handle.catch_up_to_quorum(MaybeVec::Several(batches.into())).unwrap();
+        let probe = handle.clone();
+        let cause = within("join", || handle.join()).unwrap_err();
+        assert_eq!(cause.to_string(), "the application panicked in batch 3: a request is dropped");
+        assert_eq!(probe.last_executed(), SeqNo::ZERO);
+    }
+}
+
 #[test]
 fn the_table_is_complete() {
-    assert_table("destructors.rs", 6);
+    assert_table("destructors.rs", 7);
 }

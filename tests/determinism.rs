@@ -39,6 +39,7 @@ struct Setting {
     pin: bool,
     shards: usize,
     chunk: Option<usize>,
+    join: usize,
 }
 
 impl Setting {
@@ -48,13 +49,14 @@ impl Setting {
             pin: number % 2 == 1,
             shards: [1, 16, 256, 4096][number / 2],
             chunk: [None, Some(5)][number % 2],
+            join: [1024, 0][number % 2],
         }
     }
 
     fn config(&self, mode: ExecutionMode, forwarding: bool) -> ExecutorConfig {
         let mut config = ExecutorConfig::with_threads(self.threads);
         (config.mode, config.forwarding) = (mode, forwarding);
-        (config.pin, config.chunk) = (self.pin, self.chunk);
+        (config.pin, config.chunk, config.join) = (self.pin, self.chunk, self.join);
         config
     }
 }
@@ -110,7 +112,9 @@ fn one_result<L: Logic>(
             } else {
                 MultiMon::run(&config, app.clone(), state.snapshot(), batches.to_vec())
             };
-            assert!(setting.threads == 1 || output.counters.speculations > 0, "{mode:?} runs ahead");
+            // Of two long batches, the executor's thread may have run both before another comes.
+            let may_be_alone = setting.threads == 1 || setting.join > 0;
+            assert!(may_be_alone || output.counters.speculations > 0, "{mode:?} runs ahead");
             ways.push((format!("{mode:?}, forwarding: {forwarding}"), vec![run(output)]));
         }
     }

@@ -222,7 +222,7 @@ struct OnDisk {
 fn mount(disk: &Disk, mode: ExecutionMode, threads: usize) -> OnDisk {
     type Executor = MultiThreadedMonExecutor<Script, Disk, Collector<String>>;
     let mut config = ExecutorConfig::with_threads(threads);
-    (config.mode, config.pin) = (mode, false);
+    (config.mode, config.pin, config.join) = (mode, false, 0);
     config.initial_seq = disk.content().committed.last().copied();
     let node = Collector::new();
     let (handle, work) = Executor::init_handle_with(&config).unwrap();
@@ -361,5 +361,5 @@ fn a_thread_that_cannot_be_spawned_is_named_and_none_is_left() {
 
 #[test]
 fn the_document_is_complete() {
-    assert_document("failure-model.md", 56);
+    assert_document("failure-model.md", 60);
 }

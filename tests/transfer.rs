@@ -38,6 +38,7 @@ mod in_parts {
         a_new_descriptor_abandons_the_installation_under_way,
         an_outdated_descriptor_leaves_the_installation_under_way_alone,
         a_state_cut_short_is_refused_and_nothing_above_it_is_executed,
+    nor_is_it_together_with_what_comes_before,
         a_later_installation_makes_up_for_a_refused_one,
         unordered_requests_are_answered_during_an_installation,
         a_state_that_arrives_without_a_pause_keeps_no_request_waiting,
@@ -380,6 +381,16 @@ fn a_state_cut_short_is_refused_and_nothing_above_it_is_executed<K: Kind>() {
     };
     assert!(reason.contains("cut short"), "{reason}");
     assert_eq!(running.join().1.operations(), [1000, 2000]);
+}
+
+fn nor_is_it_together_with_what_comes_before<K: Kind>() {
+    let running = Setup::config(|config| config.join = 1024).start::<K>();
+    cut_short(&running);
+    let batches = [1, 2, 8, 9].map(|seq| batch(seq, [Op::Add("a", 1)]));
+    running.handle.catch_up_to_quorum(MaybeVec::Several(batches.into())).unwrap();
+    let cause = running.wait_for_failure();
+    assert!(matches!(cause, Failure::MissingState { batch: SeqNo(8), installed: SeqNo(7), .. }), "{cause}");
+    assert_eq!(running.handle.last_executed(), SeqNo(2));
 }
 
 fn a_later_installation_makes_up_for_a_refused_one<K: Kind>() {

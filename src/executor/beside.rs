@@ -75,7 +75,7 @@ impl<A: Application<S>, S> Beside<'_, A, S> {
         if replies.is_empty() {
             return Ok(());
         }
-        let answers = Answers { kind: RequestType::Unordered, replies, executed };
+        let answers = Answers { kind: RequestType::Unordered, replies: replies.into(), executed };
         self.replies.send(answers).map_err(|_| self.life.cause(self.seq))
     }
 }
@@ -139,7 +139,8 @@ mod tests {
             ask(payload);
         }
         beside.look(&());
-        let answered = answers.try_iter().map(|answers| *answers.replies.replies()[0].payload());
+        let answered =
+            answers.try_iter().map(|answers| *answers.replies.as_slice()[0].replies()[0].payload());
         assert_eq!(answered.collect::<Vec<_>>(), [1, 2], "two, and the third is beyond what was left");
         assert_eq!(work.inner.len(), 1, "it waits for the end of the batch");
     }

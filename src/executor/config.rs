@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::engine::Limit;
 use crate::batch::SeqNo;
 use crate::error::ConfigError;
 
@@ -51,7 +52,7 @@ pub struct ExecutorConfig {
     pub executing_buffer: usize,
     /// Capacity of the state channel and of the checkpoint channel, in messages.
     pub state_buffer: usize,
-    /// Capacity of the queue to the reply thread, in batches.
+    /// Capacity of the queue to the reply thread, in batches; those that are answered together count as one.
     pub reply_buffer: usize,
     /// When to speculate.
     pub mode: ExecutionMode,
@@ -68,6 +69,13 @@ pub struct ExecutorConfig {
     pub window: usize,
     /// Positions that a thread takes at once; `None`: from measured costs.
     pub chunk: Option<usize>,
+    /// Up to so many operations, batches that wait in the queue one behind the other are answered together, and are executed
+    /// and committed together if that was faster lately; 0: each by itself. A state that is not run
+    /// [in place](crate::state::CRUDState::IN_PLACE) commits them in one, under the last one's number. The first one's replies wait for
+    /// the last one's: with a state that is, no longer than about half a millisecond. If an operation fails, those before its batch
+    /// are executed; if such a commit does, none of them is. Not in the checking mode; the single-threaded executors execute batches
+    /// one by one.
+    pub join: usize,
     /// Let operations read the values of finished operations that have not retired yet, if the application
     /// [allows it](crate::app::ScalableApp::FORWARDING).
     pub forwarding: bool,
@@ -112,6 +120,7 @@ impl Default for ExecutorConfig {
             spin: Duration::from_micros(200),
             window: 4096,
             chunk: None,
+            join: 1024,
             forwarding: true,
             hints: true,
             step_budget: 1 << 16,
@@ -189,6 +198,17 @@ impl ExecutorConfig {
             notes.push("one thread has nobody to run ahead: speculation gains nothing".to_owned());
         }
         Ok(ConfigReport { threads, cores, notes })
+    }
+
+    /// How much a multi-threaded executor joins, on a state that is run in place or is not. What a commit takes is not known
+    /// beforehand, and where a mode is forced, so is joining. What is checked is looked at one by one.
+    pub(super) fn limit(&self, in_place: bool) -> Limit {
+        let forced = matches!(self.mode, ExecutionMode::Speculate | ExecutionMode::SpeculateByHints);
+        match self.check_every {
+            Some(_) => Limit::default(),
+            None if in_place && !forced => Limit::in_memory(self.join),
+            None => Limit { operations: self.join, time: None },
+        }
     }
 
     /// Refuses to run operations ahead of their turn in a program that `aborts` at a panic, unless that is allowed.

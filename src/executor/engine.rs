@@ -1,5 +1,7 @@
 //! How a batch is executed: one axis of the four executors.
 
+use std::time::Duration;
+
 use super::config::{ConfigReport, ExecutorConfig};
 use crate::app::{Application, Reply, Request};
 use crate::batch::{UnorderedBatch, UpdateBatch};
@@ -8,6 +10,33 @@ use crate::metrics::Metrics;
 use crate::reply::BatchReplies;
 use crate::schedule::Aside;
 use crate::sync::Arc;
+
+/// How much is joined at most: batches that are answered together, and executed together where that pays.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limit {
+    /// Operations; 0 if nothing is.
+    pub operations: usize,
+    /// The time that executing them should take, in which the first batch waits for the last.
+    pub time: Option<Duration>,
+}
+
+/// The first batch should not wait longer than this.
+const WAIT: Duration = Duration::from_micros(400);
+
+impl Limit {
+    /// So many operations that do not take long.
+    pub fn in_memory(operations: usize) -> Self {
+        Limit { operations, time: Some(WAIT) }
+    }
+}
+
+/// Why batches were not executed together.
+pub enum Unjoined {
+    /// Nothing has been done, and no operation is lost: they are to be executed one by one.
+    Apart,
+    /// The executor has to end.
+    Failed(Failure),
+}
 
 /// Executes batches on a state. Implemented by [`Sequential`](super::sequential::Sequential) and
 /// [`Speculative`](super::speculative::Speculative).
@@ -36,6 +65,29 @@ pub trait Engine<A: Application<S>, S>: Send + Sized + 'static {
         batch: UpdateBatch<Request<A, S>>,
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure>;
+
+    /// How much to join.
+    fn limit(&self) -> Limit;
+
+    /// Whether to execute several batches, of so many operations, together now.
+    fn joins(&mut self, _operations: usize) -> bool {
+        false
+    }
+
+    /// Executes several batches as one, which is empty afterwards, unless that failed.
+    fn execute_joined(
+        &mut self,
+        _app: &A,
+        _state: &mut S,
+        _batch: &mut UpdateBatch<Request<A, S>>,
+        _batches: u64,
+        _aside: Aside<'_, S>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Unjoined> {
+        Err(Unjoined::Apart)
+    }
+
+    /// Takes in that batches which it did not want together took so long one by one.
+    fn executed_apart(&mut self, _operations: usize, _took: Duration) {}
 
     /// Answers read-only requests in their order.
     fn execute_unordered(

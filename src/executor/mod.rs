@@ -9,6 +9,7 @@ mod divisible;
 mod engine;
 mod handle;
 mod install;
+mod joining;
 mod message;
 mod monolithic;
 mod replier;

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use super::channel::Life;
 use super::seam::Receiver;
-use crate::batch::NodeId;
+use crate::batch::{MaybeVec, NodeId};
 use crate::error::{BoxError, Failure, caught};
 use crate::metrics::{Counter, Timer};
 use crate::reply::{BatchReplies, ExecutorReplier, ReplyNode, RequestType};
 use crate::sync::Arc;
 
-/// The replies to one batch, on their way to the reply thread.
+/// The replies to one batch, or to several that were executed one after the other, on their way to the reply thread.
 pub(crate) struct Answers<R> {
     pub(crate) kind: RequestType,
-    pub(crate) replies: BatchReplies<R>,
-    /// The end of the batch's execution.
+    pub(crate) replies: MaybeVec<BatchReplies<R>>,
+    /// The end of their execution.
     pub(crate) executed: Instant,
 }
 
@@ -41,19 +41,21 @@ where
     }
 }
 
-/// Sends one batch's replies. Those that the node refuses are counted, and reported once for the batch: an unreachable
+/// Sends them. Those that the node refuses are counted, and reported once: an unreachable
 /// client must not turn every operation into a line of the log.
 fn send<R, N: ReplyNode<R>>(node: &N, answers: Answers<R>, life: &Life) {
     let start = life.metrics.record_since(Timer::RepliesPassing, answers.executed);
     let mut refused = 0;
     let mut first: Option<(NodeId, BoxError)> = None;
-    let mut replies = answers.replies.into_inner().into_iter().peekable();
-    while let Some(reply) = replies.next() {
-        let to = reply.to();
-        let flush = replies.peek().is_none_or(|next| next.to() != to);
-        if let Err(error) = node.send(answers.kind, reply, flush) {
-            refused += 1;
-            first.get_or_insert((to, error));
+    for batch in answers.replies {
+        let mut replies = batch.into_inner().into_iter().peekable();
+        while let Some(reply) = replies.next() {
+            let to = reply.to();
+            let flush = replies.peek().is_none_or(|next| next.to() != to);
+            if let Err(error) = node.send(answers.kind, reply, flush) {
+                refused += 1;
+                first.get_or_insert((to, error));
+            }
         }
     }
     if let Some((to, error)) = first {

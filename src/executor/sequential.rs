@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::config::{ConfigReport, ExecutorConfig};
-use super::engine::Engine;
+use super::engine::{Engine, Limit};
 use crate::app::{Application, Reply, Request};
 use crate::batch::{SeqNo, UnorderedBatch, UpdateBatch};
 use crate::error::{Failure, InitError, caught};
@@ -14,6 +14,7 @@ use crate::sync::Arc;
 
 /// Runs whole batches through the application's own batch methods.
 pub struct Sequential {
+    limit: Limit,
     metrics: Arc<Metrics>,
 }
 
@@ -25,7 +26,7 @@ where
         if config.check_every.is_some() {
             tracing::warn!("batches cannot be checked in place; a multi-threaded executor checks them");
         }
-        Ok(Sequential { metrics })
+        Ok(Sequential { limit: Limit::in_memory(config.join), metrics })
     }
 
     fn execute(
@@ -37,6 +38,10 @@ where
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
         self.metrics.add_alone(Counter::sequential_batches, 1);
         update_in_place(app, state, batch)
+    }
+
+    fn limit(&self) -> Limit {
+        self.limit
     }
 
     fn execute_unordered(

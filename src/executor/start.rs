@@ -8,6 +8,7 @@ use super::checkpoint::mailbox;
 use super::config::ExecutorConfig;
 use super::engine::Engine;
 use super::handle::ExecutorHandle;
+use super::joining::Joined;
 use super::message::{AppStateMessage, ExecutionRequest, InstallStateMessage};
 use super::replier;
 use super::seam::bounded;
@@ -74,6 +75,7 @@ where
     let (replies, answers) = bounded(config.reply_buffer);
     let (checkpoints, courier) =
         mailbox::<S, T>(out.inner, config.state_buffer, config.shutdown_grace, &life);
+    let joined = Joined::new(engine.limit());
     let executor = Executor::<A, S, E, T> {
         engine,
         app: service,
@@ -86,6 +88,7 @@ where
         life: Arc::clone(&life),
         last: config.initial_seq,
         deferred: VecDeque::new(),
+        joined,
         missing: BTreeMap::new(),
         current: config.initial_seq.unwrap_or(SeqNo::ZERO),
     };
@@ -151,8 +154,9 @@ fn live<A, S, E, T>(
         }
     }
     // From here on every caller is told the cause, those who wait for room in the queue first.
-    let Executor { engine, app, state, transfer, work, installs, replies, checkpoints, deferred, .. } =
-        executor;
+    let Executor {
+        engine, app, state, transfer, work, installs, replies, checkpoints, deferred, joined, ..
+    } = executor;
     drop((work, installs));
     // The replier sends what is queued and ends; then the checkpoint thread does, which is told of a failure at once: the network
     // may never let the replier end.
@@ -166,7 +170,7 @@ fn live<A, S, E, T>(
         died |= has_died(helper);
     }
     // The engine's threads end here; destructors of the user's own may panic.
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop((engine, app, state, transfer, deferred))));
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop((engine, app, state, transfer, deferred, joined))));
     if died || dropped.map_err(dispose).is_err() {
         let message = Text::from("a panic while the executor was stopping");
         life.fail(Failure::Internal { batch: life.last_executed(), message });

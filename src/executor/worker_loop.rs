@@ -5,21 +5,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::beside::{BESIDE, Beside};
 use super::channel::{ChannelSyncRx, Life};
 use super::checkpoint::Checkpoints;
 use super::engine::Engine;
+use super::joining::Joined;
 use super::message::{ExecutionRequest, InstallStateMessage};
 use super::replier::Answers;
 use super::seam::{Sender, TryRecvError, recv_until};
 use super::transfer::Transfer;
 use crate::app::{Application, Reply, Request};
-use crate::batch::{NodeId, SeqNo, UnorderedBatch, Update, UpdateBatch};
+use crate::batch::{MaybeVec, NodeId, SeqNo, UnorderedBatch, Update, UpdateBatch};
 use crate::error::{Failure, Text, caught};
 use crate::metrics::{Counter, Timer};
 use crate::reply::{BatchReplies, RequestType};
+use crate::schedule::Aside;
 use crate::sync::Arc;
 
 /// The replies to a batch, and the moment when its execution ended.
@@ -44,6 +46,8 @@ where
     pub(super) last: Option<SeqNo>,
     /// What arrived during an installation and waits for its end.
     pub(super) deferred: VecDeque<ExecutionRequest<Request<A, S>>>,
+    /// Batches that are taken together, while they are.
+    pub(super) joined: Joined<Request<A, S>>,
     /// States above `last` whose installation was refused, and why. No batch above one of them may be executed
     /// before everything up to it was.
     pub(super) missing: BTreeMap<SeqNo, Text>,
@@ -74,12 +78,10 @@ where
     fn handle(&mut self, request: ExecutionRequest<Request<A, S>>) -> Result<(), Failure> {
         match request {
             ExecutionRequest::PollStateChannel => self.poll(),
-            ExecutionRequest::CatchUp(batches) => {
-                batches.into_iter().try_for_each(|batch| self.execute(batch, None).map(drop))
-            }
+            ExecutionRequest::CatchUp(batches) => self.catch_up(batches),
             ExecutionRequest::Update((batch, decided)) => self.update(batch, decided),
             ExecutionRequest::UpdateAndGetAppstate((batch, decided)) => {
-                self.update(batch, decided)?;
+                self.update_alone(batch, Some(decided))?;
                 self.checkpoint(None)
             }
             ExecutionRequest::ExecuteUnordered(batch) => self.answer(batch),
@@ -128,10 +130,17 @@ where
         self.measured(batch, None).map(drop)
     }
 
-    fn update(&mut self, batch: UpdateBatch<Request<A, S>>, decided: Instant) -> Result<(), Failure> {
-        match self.execute(batch, Some(decided))? {
-            Some((replies, executed)) => self.reply(RequestType::Ordered, replies, executed),
-            None => Ok(()),
+    /// Executes a batch by itself; answers it if it was just decided.
+    pub(super) fn update_alone(
+        &mut self,
+        batch: UpdateBatch<Request<A, S>>,
+        decided: Option<Instant>,
+    ) -> Result<(), Failure> {
+        match self.execute(batch, decided)? {
+            Some((replies, executed)) if decided.is_some() => {
+                self.reply(RequestType::Ordered, replies.into(), executed)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -164,26 +173,43 @@ where
         decided: Option<Instant>,
     ) -> Result<Executed<Reply<A, S>>, Failure> {
         let (seq, operations) = (batch.sequence_number(), batch.len());
-        self.current = seq;
         let start = Instant::now();
-        let Executor { engine, app, state, work, deferred, replies, life, .. } = self;
-        // What is replayed was answered before; nobody should see the state without all of it.
-        let left = if decided.is_some() { work.inner.len() + BESIDE } else { 0 };
-        let mut beside = Beside { app, work, deferred, replies, life, seq, left, failure: None };
-        let executed = engine.execute(app, state, batch, &mut |state| beside.look(state));
-        if let Some(failure) = beside.failure {
-            return Err(failure);
-        }
-        let replies = executed?;
+        let replies = self.beside(seq, decided.is_some(), |engine, app, state, aside| {
+            engine.execute(app, state, batch, aside)
+        })??;
         let metrics = &self.life.metrics;
         let end = metrics.record_since(Timer::Execution, start);
         if let Some(decided) = decided {
             metrics.record(Timer::Latency, end.saturating_duration_since(decided));
         }
-        metrics.add_alone(Counter::batches, 1);
-        metrics.add_alone(Counter::operations, operations as u64);
-        tracing::trace!(%seq, operations, took = ?end.saturating_duration_since(start), "batch executed");
+        self.executed(seq, 1, operations, end.saturating_duration_since(start));
         Ok((replies, end))
+    }
+
+    /// Lets `execute` execute the batch `seq`, and answers unordered requests beside it, if it was just decided.
+    #[inline]
+    pub(super) fn beside<R>(
+        &mut self,
+        seq: SeqNo,
+        decided: bool,
+        execute: impl FnOnce(&mut E, &A, &mut S, Aside<'_, S>) -> R,
+    ) -> Result<R, Failure> {
+        self.current = seq;
+        let Executor { engine, app, state, work, deferred, replies, life, .. } = self;
+        // What is replayed was answered before; nobody should see the state without all of it.
+        let left = if decided { work.inner.len() + BESIDE } else { 0 };
+        let mut beside = Beside { app, work, deferred, replies, life, seq, left, failure: None };
+        let executed = execute(engine, app, state, &mut |state| beside.look(state));
+        beside.failure.map_or(Ok(executed), Err)
+    }
+
+    /// Takes in what has been executed, up to `seq`.
+    pub(super) fn executed(&mut self, seq: SeqNo, batches: usize, operations: usize, took: Duration) {
+        let metrics = &self.life.metrics;
+        metrics.add_alone(Counter::batches, batches as u64);
+        metrics.add_alone(Counter::operations, operations as u64);
+        self.joined.took(operations, took);
+        tracing::trace!(%seq, batches, operations, ?took, "executed");
     }
 
     /// The state now contains everything up to `seq`.
@@ -204,17 +230,17 @@ where
         let end = metrics.record_since(Timer::Unordered, start);
         metrics.add(Counter::unordered_operations, requests as u64);
         tracing::trace!(requests, took = ?end.saturating_duration_since(start), "unordered requests answered");
-        self.reply(RequestType::Unordered, replies, end)
+        self.reply(RequestType::Unordered, replies.into(), end)
     }
 
     /// Hands replies to the reply thread; waits while that one has too many.
-    fn reply(
+    pub(super) fn reply(
         &mut self,
         kind: RequestType,
-        replies: BatchReplies<Reply<A, S>>,
+        replies: MaybeVec<BatchReplies<Reply<A, S>>>,
         executed: Instant,
     ) -> Result<(), Failure> {
-        if replies.is_empty() {
+        if replies.as_slice().iter().all(BatchReplies::is_empty) {
             return Ok(());
         }
         self.replies.send(Answers { kind, replies, executed }).map_err(|_| self.cause())

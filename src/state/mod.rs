@@ -118,7 +118,8 @@ pub trait CRUDState: Send {
         None
     }
 
-    /// Moves a batch's last values into the state: the one commit pass.
+    /// Moves a batch's last values into the state: the one commit pass. Batches that waited may come as one, under the last one's
+    /// number ([`join`](crate::executor::ExecutorConfig::join)).
     ///
     /// `changes` holds each touched key once, sorted into groups by their [`place`](CRUDState::place) where that pays. `crew`
     /// lends the executor's threads to states that can use them.

@@ -154,6 +154,7 @@ impl Played {
 pub fn play<R: Rig>(batches: impl IntoIterator<Item = Vec<Step>>) -> Played {
     let mut config = ExecutorConfig::with_threads(3);
     (config.mode, config.chunk, config.pin) = (ExecutionMode::Speculate, Some(1), false);
+    config.join = 0;
     let state = ShardedState::builder().shards(16).build().expect("valid");
     let batches = batches.into_iter().zip(1..).map(|(steps, seq)| batch(seq, steps)).collect();
     Played { output: R::run(&config, Script, state, batches) }

@@ -118,6 +118,7 @@ impl Soak<'_> {
         config.spin = Duration::from_micros([0, 50, 200][(draw(5) % 3) as usize]);
         config.check_every = (draw(6) % 4 == 0).then_some(7);
         config.window = [8, 128, 4096][(draw(7) % 3) as usize];
+        config.join = [0, 50, 1024][(draw(8) % 3) as usize];
         (config.pin, config.executing_buffer) = (false, QUEUE);
         config
     }

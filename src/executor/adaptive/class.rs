@@ -47,6 +47,8 @@ const UNLIKE: f64 = 0.05;
 const BETTER: f64 = 0.98;
 /// What operations are measured to take contains the engine's part: against the loop, a way's cost is multiplied by this.
 const ENGINE: [f64; Way::ALL.len()] = [1.0, 1.06, 1.03, 1.0];
+/// Where others want cores, too, what takes all of them costs so much more against the loop.
+const ALL_CORES: f64 = 1.2;
 /// Where much is stale, they are measured to take still longer, because what they look at was just written by another core:
 /// on recorded blocks of short operations, about so much for each that is stale. Such ways would look better than those that
 /// avoid it.
@@ -290,15 +292,16 @@ impl Class {
 
     /// What one way costs for what the other costs; less than 1 if it is better.
     fn judged(&self, (way, cost): (Way, f64), (other, other_cost): (Way, f64), common: &Common) -> f64 {
-        let plain = cost / other_cost;
+        let against_loop = way == Way::Sequential || other == Way::Sequential;
+        let taken = |way| if common.considerate && way != Way::Sequential { ALL_CORES } else { 1.0 };
+        let plain = cost / other_cost * taken(way) / taken(other);
         match self.operation_ns.0 {
             Some(ns) if self.measured > 0 => {
-                let against_loop = way == Way::Sequential || other == Way::Sequential;
                 let stale = |way| 1.0 + self.stale(way, common) * STALE_NS / ns;
                 let measured = |way| if against_loop { ENGINE[way as usize] } else { stale(way) };
                 let judged = plain * measured(way) / measured(other);
                 // Who is not better than the loop is not better than anybody: else ways could take turns.
-                if against_loop { judged } else { judged.max(cost * ENGINE[way as usize]) }
+                if against_loop { judged } else { judged.max(cost * taken(way) * ENGINE[way as usize]) }
             }
             _ => plain,
         }

@@ -52,6 +52,8 @@ impl Cost {
 pub struct Common {
     /// Which ways may be tried.
     pub consent: Consent,
+    /// Others want cores, too: a way that takes all of them has to gain much.
+    pub considerate: bool,
     /// What they cost by way.
     pub cost: [Cost; Way::ALL.len()],
     /// The share of units that had to be replayed, by way.

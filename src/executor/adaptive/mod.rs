@@ -122,6 +122,13 @@ impl Governor {
         Governor { classes: [Class::default(); 32], common, threads, always_own: false }
     }
 
+    /// The same where others want cores, too, so that taking all of them has to gain much.
+    pub(crate) fn considerate(threads: usize, consent: Consent) -> Self {
+        let mut governor = Governor::new(threads, consent);
+        governor.common.considerate = true;
+        governor
+    }
+
     /// Takes all batches for contended, until measurements say otherwise.
     #[cfg(any(test, shuttle, feature = "internals"))]
     pub(crate) fn expect_contention(&mut self) {

@@ -42,6 +42,28 @@ fn it_settles_on_the_better_way_and_probing_costs_little() {
 }
 
 #[test]
+fn where_others_want_cores_too_taking_all_of_them_has_to_gain_much() {
+    let ahead = |mut governor: Governor, sequential_ns: f64, speculative_ns: f64| {
+        let mut ahead = 0;
+        for _ in 0..3000 {
+            let plan = governor.plan(128);
+            ahead += usize::from(plan.way != Way::Sequential);
+            let ns = if plan.way == Way::Sequential { sequential_ns } else { speculative_ns };
+            let took = Duration::from_nanos((ns * 128.0) as u64);
+            governor.record(128, plan.way, took, measured(plan, 128, sequential_ns));
+        }
+        ahead > 1500
+    };
+    let plain = || Governor::new(2, Consent::default());
+    let considerate = || Governor::considerate(2, Consent::default());
+    for (sequential, little, much) in [(600.0, 540.0, 400.0), (9000.0, 8000.0, 5000.0)] {
+        assert!(ahead(plain(), sequential, little) && ahead(plain(), sequential, much));
+        assert!(!ahead(considerate(), sequential, little), "{sequential}");
+        assert!(ahead(considerate(), sequential, much), "{sequential}");
+    }
+}
+
+#[test]
 fn it_recovers_when_the_load_changes() {
     let mut governor = Governor::new(2, Consent::default());
     let mut speculated = [0usize; 2];

@@ -11,12 +11,12 @@
 mod chain;
 mod checked;
 mod ending;
+mod joined;
 mod unordered;
 
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -26,9 +26,10 @@ use crossbeam::utils::CachePadded;
 use self::chain::is_chain;
 use self::checked::{Fate, Schedule};
 use self::ending::{commit_all, settle};
+use self::joined::{Held, Joint};
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
-use super::engine::Engine;
+use super::engine::{Engine, Limit, Unjoined};
 use super::sequential::{answer_in_place, update_in_place};
 use crate::app::{Reply, Request, ScalableApp};
 use crate::arena::Arenas;
@@ -73,6 +74,7 @@ pub struct Speculative<A, S> {
     steps: u32,
     chunk: Option<usize>,
     checks: Schedule,
+    joint: Joint,
     threads: usize,
     /// What one unordered request lately took one thread.
     unordered_cost: Duration,
@@ -101,6 +103,9 @@ where
         })?;
         let consent = Consent::of::<A, S>(config);
         let sequential = matches!(config.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential);
+        // Whoever queues many batches, and takes the replies, wants cores, too.
+        let considerate = Governor::considerate(report.threads, consent);
+        let joint = Joint::new(config.limit(S::IN_PLACE), considerate);
         Ok(Speculative {
             pool,
             arenas: Arenas::new(report.threads),
@@ -116,6 +121,7 @@ where
             steps: config.step_budget,
             chunk: config.chunk,
             checks: Schedule::new(config.check_every),
+            joint,
             threads: report.threads,
             unordered_cost: Duration::from_nanos(200),
             ordered_prefetching: Prefetching::new(consent.hints, report.threads),
@@ -143,6 +149,29 @@ where
             return update_in_place(app, state, batch);
         }
         self.execute_as_planned(app, state, batch, aside)
+    }
+
+    fn limit(&self) -> Limit {
+        self.joint.limit
+    }
+
+    fn joins(&mut self, operations: usize) -> bool {
+        self.plan_joined(operations)
+    }
+
+    fn execute_joined(
+        &mut self,
+        app: &A,
+        state: &mut S,
+        batch: &mut UpdateBatch<Request<A, S>>,
+        batches: u64,
+        aside: Aside<'_, S>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Unjoined> {
+        self.execute_planned(app, state, batch, batches, aside)
+    }
+
+    fn executed_apart(&mut self, operations: usize, took: Duration) {
+        self.joint.executed_apart(operations, took);
     }
 
     fn execute_unordered(
@@ -218,15 +247,7 @@ where
             return Ok(self.run_checked(app, state, batch)?.0);
         }
         let len = batch.len();
-        let mut plan = match self.mode {
-            ExecutionMode::Speculate if self.consent.forwarding => {
-                self.governor.plan_by(Way::Forwarding, len)
-            }
-            ExecutionMode::Speculate => self.governor.plan_by(Way::OneMoment, len),
-            ExecutionMode::SpeculateByHints => self.governor.plan_by(Way::ByHints, len),
-            ExecutionMode::Sequential => self.governor.plan_by(Way::Sequential, len),
-            ExecutionMode::Adaptive => self.governor.plan(len),
-        };
+        let mut plan = Self::planned_by(self.mode, self.consent, &mut self.governor, len);
         let start = plan.timed.then(Instant::now);
         let chain =
             plan.looks_for_chain && is_chain::<A, S>(&mut self.looker, app, &batch, &self.fingerprints);
@@ -255,13 +276,24 @@ where
         Ok(replies)
     }
 
+    /// What is planned for a batch of `len` operations in this mode, by what `governor` knows.
+    fn planned_by(mode: ExecutionMode, consent: Consent, governor: &mut Governor, len: usize) -> Plan {
+        match mode {
+            ExecutionMode::Speculate if consent.forwarding => governor.plan_by(Way::Forwarding, len),
+            ExecutionMode::Speculate => governor.plan_by(Way::OneMoment, len),
+            ExecutionMode::SpeculateByHints => governor.plan_by(Way::ByHints, len),
+            ExecutionMode::Sequential => governor.plan_by(Way::Sequential, len),
+            ExecutionMode::Adaptive => governor.plan(len),
+        }
+    }
+
     /// Executes a batch through units: on all threads, or, if the plan is sequential, each operation at its turn on this
     /// thread. Then commits it, unless `fate` says something else.
     fn run(
         &mut self,
         app: &A,
         state: &mut S,
-        batch: impl Borrow<UpdateBatch<Request<A, S>>>,
+        batch: impl Held<Request<A, S>>,
         plan: Plan,
         aside: Aside<'_, S>,
         fate: impl FnOnce(&Tail<'_, Reply<A, S>>) -> Result<Fate, Failure>,

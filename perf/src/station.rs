@@ -87,17 +87,32 @@ impl<L: Logic> Station<L> {
     /// Executes one batch, and returns the time from queueing it to its last reply. Call it always on one thread.
     /// With `checkpoint`, the executor is to deliver its state after it.
     pub fn run(&self, batch: UpdateBatch<L::Request>, checkpoint: bool) -> Result<Duration, PerfError> {
+        self.timed(batch.len(), || {
+            if checkpoint {
+                self.handle.queue_update_and_get_appstate(batch).is_ok()
+            } else {
+                self.handle.queue_update(batch).is_ok()
+            }
+        })
+    }
+
+    /// Queues `batches` as fast as that can be done, and returns the time from the first one to the last reply. Call it always
+    /// on one thread.
+    pub fn flood(&self, batches: Vec<UpdateBatch<L::Request>>) -> Result<Duration, PerfError> {
+        self.timed(batches.iter().map(UpdateBatch::len).sum(), || {
+            batches.into_iter().all(|batch| self.handle.queue_update(batch).is_ok())
+        })
+    }
+
+    /// The time from before `queue`, which queues so many operations and says if it could, to their last reply.
+    fn timed(&self, operations: usize, queue: impl FnOnce() -> bool) -> Result<Duration, PerfError> {
         self.node.client.get_or_init(std::thread::current);
-        if batch.is_empty() {
+        if operations == 0 {
             return Ok(Duration::ZERO);
         }
-        self.node.lacking.store(batch.len(), Ordering::Release);
+        self.node.lacking.store(operations, Ordering::Release);
         let start = Instant::now();
-        let queued = if checkpoint {
-            self.handle.queue_update_and_get_appstate(batch).is_ok()
-        } else {
-            self.handle.queue_update(batch).is_ok()
-        };
+        let queued = queue();
         while queued && self.handle.failure().is_none() {
             let mut complete = self.node.complete.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(end) = complete.take() {

@@ -1,10 +1,11 @@
-//! Small batches through the executors' channels: from queueing a batch to its last reply.
+//! Batches through the executors' channels: from queueing a batch, or many, to the last reply.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atlas_smr_execution::batch::UpdateBatch;
 use workloads::{Plan, Transfer, TransferLogic, TransferRequest, Workload};
 
+use super::race::ratio;
 use super::row::Measured;
 use crate::bench::{Bench, Setup, rounds};
 use crate::error::PerfError;
@@ -17,6 +18,8 @@ use workloads::ReplyDigest;
 
 /// What is executed: a thousand accounts, a microsecond of work.
 pub const LOAD: Transfer = Transfer { accounts: 1000, work_ns: 1000, heavy: 0.0 };
+/// Operations in a flood of batches.
+const FLOOD: usize = 16_384;
 /// Batches that one executor gets before it is the other one's turn.
 const TURN: usize = 100;
 
@@ -63,6 +66,16 @@ impl Duel {
         Ok(latencies)
     }
 
+    /// Floods each with the same batches of so many operations in all, and returns how many times as fast the multi-threaded one
+    /// is.
+    fn flood(&mut self, batch: usize, operations: usize) -> Result<f64, PerfError> {
+        let batches: Vec<_> = self.batches.by_ref().take(operations / batch).collect();
+        let multi = self.multi.flood(batches.clone())?;
+        let single = self.single.flood(batches.clone())?;
+        self.executed.extend(batches);
+        Ok(ratio(single, multi))
+    }
+
     /// True if replies and states are the loop's.
     pub fn finish(self) -> Result<bool, PerfError> {
         let mut expected = populated(&LOAD)?;
@@ -85,6 +98,21 @@ pub fn measure(bench: &Bench, batch: usize) -> Result<Measured, PerfError> {
         let Latencies { multi, single } = duel.run(bench.effort.events)?;
         Ok(quantile(multi, 0.99).as_secs_f64() / quantile(single, 0.99).as_secs_f64())
     })?;
+    let mut measured = Measured::new(Spread::of(&samples));
+    measured.equal = duel.finish()?;
+    Ok(measured)
+}
+
+/// How many times as fast as the single-threaded executor the multi-threaded one gets through batches that wait.
+pub fn throughput(bench: &Bench, batch: usize) -> Result<Measured, PerfError> {
+    let mut duel = Duel::new(bench, batch)?;
+    let mut warmed_up = Duration::ZERO;
+    while warmed_up < bench.effort.warm_up * 2 {
+        let start = Instant::now();
+        duel.flood(batch, FLOOD)?;
+        warmed_up += start.elapsed();
+    }
+    let samples = rounds(&bench.effort, &bench.probe, Crowd::Host, || duel.flood(batch, FLOOD))?;
     let mut measured = Measured::new(Spread::of(&samples));
     measured.equal = duel.finish()?;
     Ok(measured)

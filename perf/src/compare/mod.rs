@@ -109,6 +109,11 @@ fn measure(row: &Row, bench: &mut Bench) -> Result<Vec<Line>, PerfError> {
             let (batch, work_ns) = (*batch, latency::LOAD.work_ns);
             one(Line { batch, work_ns, ..Line::other(row, "transfer", threads, measured) })
         }
+        What::Flood { batch } => {
+            let measured = latency::throughput(bench, *batch)?;
+            let (batch, work_ns) = (*batch, latency::LOAD.work_ns);
+            one(Line { batch, work_ns, ..Line::other(row, "transfer", threads, measured) })
+        }
         What::Heap => {
             let measured = heap_use(bench)?;
             one(Line { unit: "", ..Line::other(row, "all", threads, measured) })

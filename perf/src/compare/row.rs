@@ -71,6 +71,8 @@ pub enum What {
     Pool { gap: Duration },
     /// Small batches through the executors' channels.
     Latency { batch: usize },
+    /// Batches that wait, through the executors' channels.
+    Flood { batch: usize },
     /// The engine's own heap allocations per operation.
     Heap,
     /// The longest stall that a checkpoint causes.

@@ -154,6 +154,12 @@ fn costs() -> Vec<Row> {
         let name = format!("batch of {batch}, 1 us, enqueue to last reply, p99 against single-threaded");
         at_most(name, What::Latency { batch }, 1.10, 1.00)
     };
+    let flood = |batch| {
+        let name = format!(
+            "batches of {batch} that wait, 1 us, first enqueue to last reply, against single-threaded"
+        );
+        Row { name, goal: Goal::AtLeast { must: 0.95, aim: 1.30 }, what: What::Flood { batch } }
+    };
     vec![
         ordered_as(Setup::ALONE, Load::transfer(1000, 1000), 128, 0.92, 0.96),
         ordered_as(Setup::ALONE, Load::transfer(1000, 0), 128, 0.33, 0.60),
@@ -162,6 +168,9 @@ fn costs() -> Vec<Row> {
         latency(1),
         latency(16),
         latency(64),
+        flood(1),
+        flood(16),
+        flood(128),
         at_most("heap allocations of the engine per operation".to_owned(), What::Heap, 0.0, 0.0),
         at_most("checkpoint of 1000000 keys, longest stall of a batch".to_owned(), What::Stall, 1.0, 0.2),
     ]

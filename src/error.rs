@@ -75,7 +75,7 @@ pub enum Failure {
     /// The application panicked at an operation's own turn; the batch was dropped whole.
     #[error("the application panicked in batch {batch}{}: {message}", .position.map(|p| format!(", position {p}")).unwrap_or_default())]
     OperationPanicked {
-        /// The batch. Where several were executed as one and a request panicked when it was dropped, the last of them.
+        /// The batch.
         batch: SeqNo,
         /// The operation's position, where it is known.
         position: Option<usize>,
@@ -114,11 +114,10 @@ pub enum Failure {
         /// What differs there.
         difference: Arc<str>,
     },
-    /// The state refused the commit of a batch, and is as it was before it, and before those that were executed as one with it
-    /// ([`join`](crate::executor::ExecutorConfig::join)).
+    /// The state refused the commit of a batch, and is as it was before it.
     #[error("the state refused to commit batch {batch}: {source}")]
     CommitRefused {
-        /// The batch; the last one where several were executed as one.
+        /// The batch.
         batch: SeqNo,
         /// The state's reason.
         source: Arc<StateError>,

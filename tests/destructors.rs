@@ -8,7 +8,8 @@
 //! | what a merge operator unwinds with | destructors.rs::in_a_merge_the_cause_is_the_operation_s |
 //! | what an unordered request unwinds with | destructors.rs::in_unordered_requests_the_cause_is_theirs |
 //! | a request | destructors.rs::a_request_that_panics_when_it_is_dropped_ends_its_batch |
-//! | a request of a batch that is executed as one with others | destructors.rs::a_dropped_request_that_panics_ends_all_that_are_one_with_its_batch |
+//! | a request behind a batch that fails | destructors.rs::requests_behind_a_failing_batch_do_not_hide_it |
+//! | a request of a batch that is executed as one with others | destructors.rs::a_dropped_request_that_panics_ends_the_executor_after_all_that_are_one_with_its_batch |
 
 mod common;
 
@@ -239,9 +240,9 @@ fn a_request_that_panics_when_it_is_dropped_ends_its_batch() {
     }
 }
 
-/// Nobody knows any more whose it was: the last batch is named.
+/// It is found after the commit, and nobody knows any more whose it was: the last batch is named.
 #[test]
-fn a_dropped_request_that_panics_ends_all_that_are_one_with_its_batch() {
+fn a_dropped_request_that_panics_ends_the_executor_after_all_that_are_one_with_its_batch() {
     for mode in MODES {
         let config = config(3, mode);
         let (handle, work) = Multi::init_handle_with(&config).unwrap();
@@ -252,11 +253,36 @@ fn a_dropped_request_that_panics_ends_all_that_are_one_with_its_batch() {
         let probe = handle.clone();
         let cause = within("join", || handle.join()).unwrap_err();
         assert_eq!(cause.to_string(), "the application panicked in batch 3: a request is dropped");
-        assert_eq!(probe.last_executed(), SeqNo::ZERO);
+        assert_eq!(probe.last_executed(), SeqNo(3));
+    }
+}
+
+/// Queues all at once: two short batches, one that fails, and one whose requests panic when they are dropped.
+fn with_armed_ones_behind<E>(config: ExecutorConfig)
+where
+    E: TMonolithicStateExecutor<Chain, ShardedState, Collector<u8>>,
+{
+    let (handle, work) = E::init_handle_with(&config).unwrap();
+    let (app, node) = (Chain(At::Turn), Collector::new());
+    let _channels = E::init_with::<ReplicaReplier>(config, work, None, app, node).unwrap();
+    let short = |seq| batch(seq, numbers(false).take(3));
+    let batches = vec![short(1), short(2), batch(3, numbers(false)), batch(4, numbers(true))];
+    handle.catch_up_to_quorum(MaybeVec::Several(batches)).unwrap();
+    let probe = handle.clone();
+    let cause = within("join", || handle.join()).unwrap_err();
+    assert!(matches!(cause, Failure::OperationPanicked { batch: SeqNo(3), .. }), "{cause}");
+    assert_eq!(probe.last_executed(), SeqNo(2));
+}
+
+#[test]
+fn requests_behind_a_failing_batch_do_not_hide_it() {
+    with_armed_ones_behind::<Single>(config(1, ExecutionMode::Sequential));
+    for mode in MODES {
+        with_armed_ones_behind::<Multi>(config(3, mode));
     }
 }
 
 #[test]
 fn the_table_is_complete() {
-    assert_table("destructors.rs", 7);
+    assert_table("destructors.rs", 8);
 }

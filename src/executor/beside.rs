@@ -48,20 +48,28 @@ impl<A: Application<S>, S> Beside<'_, A, S> {
     /// Answers what has been asked since, on the state before the batch. Unwinds if that fails: nobody will be answered for
     /// the batch, so it must not be committed either.
     pub(super) fn look(&mut self, state: &S) {
+        // Those that stand in front were looked at when batches were joined.
+        while self.left > 0 && matches!(self.deferred.front(), Some(ExecutionRequest::ExecuteUnordered(_))) {
+            if let Some(ExecutionRequest::ExecuteUnordered(batch)) = self.deferred.pop_front() {
+                self.answer_or_unwind(state, batch);
+            }
+        }
         let room = self.work.inner.capacity().map_or(DEFERRED, |capacity| capacity.min(DEFERRED));
         while self.deferred.len() < room && self.left > 0 {
             let Ok(request) = self.work.inner.try_recv() else { return };
             self.left -= 1;
             match request {
-                ExecutionRequest::ExecuteUnordered(batch) => {
-                    if let Err(failure) = self.answer(state, batch) {
-                        self.failure = Some(failure);
-                        // Not `panic!`: what there was to say is said.
-                        resume_unwind(Box::new("failed beside the batch"));
-                    }
-                }
+                ExecutionRequest::ExecuteUnordered(batch) => self.answer_or_unwind(state, batch),
                 request => self.deferred.push_back(request),
             }
+        }
+    }
+
+    fn answer_or_unwind(&mut self, state: &S, batch: UnorderedBatch<Request<A, S>>) {
+        if let Err(failure) = self.answer(state, batch) {
+            self.failure = Some(failure);
+            // Not `panic!`: what there was to say is said.
+            resume_unwind(Box::new("failed beside the batch"));
         }
     }
 

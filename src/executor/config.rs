@@ -48,7 +48,7 @@ pub struct ExecutorConfig {
     /// The last batch that the initial state contains, once the requests that come with it are replayed; execution
     /// goes on after it. `None`: nothing executed yet, the first batch may have any number.
     pub initial_seq: Option<SeqNo>,
-    /// Capacity of the request queue.
+    /// Capacity of the request queue. Up to 64 batches more may have been taken out of it and wait for each other (`join`).
     pub executing_buffer: usize,
     /// Capacity of the state channel and of the checkpoint channel, in messages.
     pub state_buffer: usize,
@@ -69,12 +69,16 @@ pub struct ExecutorConfig {
     pub window: usize,
     /// Positions that a thread takes at once; `None`: from measured costs.
     pub chunk: Option<usize>,
-    /// Up to so many operations, batches that wait in the queue one behind the other are answered together, and are executed
-    /// and committed together if that was faster lately; 0: each by itself. A state that is not run
-    /// [in place](crate::state::CRUDState::IN_PLACE) commits them in one, under the last one's number. The first one's replies wait for
-    /// the last one's: with a state that is, no longer than about half a millisecond. If an operation fails, those before its batch
-    /// are executed; if such a commit does, none of them is. Not in the checking mode; the single-threaded executors execute batches
-    /// one by one.
+    /// Batches that wait in the queue one behind the other are taken together and answered together, at most so many operations of
+    /// at most 64 batches; 0: each by itself. Multi-threaded executors also execute and commit them as one, where that was faster
+    /// lately, and always where the state is not run [in place](crate::state::CRUDState::IN_PLACE) but says that this makes no
+    /// difference ([`GROUP_COMMIT`](crate::state::CRUDState::GROUP_COMMIT)); where it does make one, nothing is joined, nor in the
+    /// checking mode.
+    ///
+    /// The first batch's replies wait for the last one's. Of those that are executed one by one, no other begins after half a
+    /// millisecond; of those that are executed as one, there are no more than should take so long by what batches took lately, or
+    /// 50 ms where they are not run in place. If an operation or the commit of what is executed as one fails, nothing has been
+    /// done, and they are executed one by one.
     pub join: usize,
     /// Let operations read the values of finished operations that have not retired yet, if the application
     /// [allows it](crate::app::ScalableApp::FORWARDING).
@@ -200,14 +204,15 @@ impl ExecutorConfig {
         Ok(ConfigReport { threads, cores, notes })
     }
 
-    /// How much a multi-threaded executor joins, on a state that is run in place or is not. What a commit takes is not known
-    /// beforehand, and where a mode is forced, so is joining. What is checked is looked at one by one.
-    pub(super) fn limit(&self, in_place: bool) -> Limit {
+    /// How much a multi-threaded executor joins, on a state that is run in place or is not, and that bears one commit for several
+    /// batches or does not. Where a mode is forced, so is joining. What is checked is looked at one by one.
+    pub(super) fn limit(&self, in_place: bool, group_commit: bool) -> Limit {
         let forced = matches!(self.mode, ExecutionMode::Speculate | ExecutionMode::SpeculateByHints);
         match self.check_every {
-            Some(_) => Limit::default(),
-            None if in_place && !forced => Limit::in_memory(self.join),
-            None => Limit { operations: self.join, time: None },
+            None if group_commit && forced => Limit { operations: self.join, time: None },
+            None if group_commit && in_place => Limit::in_memory(self.join),
+            None if group_commit => Limit::durable(self.join),
+            _ => Limit::default(),
         }
     }
 
@@ -263,6 +268,23 @@ mod tests {
         assert_eq!(config.check_panics(true), Ok(()));
         config = ExecutorConfig { mode: ExecutionMode::Sequential, ..ExecutorConfig::default() };
         assert_eq!(config.check_panics(true), Ok(()));
+    }
+
+    #[test]
+    fn what_one_commit_for_several_batches_would_change_is_not_joined() {
+        let limit = |mode, in_place, group_commit| {
+            let config = ExecutorConfig { mode, join: 100, ..ExecutorConfig::default() };
+            let limit = config.limit(in_place, group_commit);
+            (limit.operations, limit.time.is_some())
+        };
+        for mode in [ExecutionMode::Adaptive, ExecutionMode::Sequential, ExecutionMode::Speculate] {
+            let timed = mode != ExecutionMode::Speculate;
+            assert_eq!(limit(mode, true, true), (100, timed));
+            assert_eq!(limit(mode, false, true), (100, timed));
+            assert_eq!(limit(mode, false, false), (0, false));
+        }
+        let checked = ExecutorConfig { check_every: Some(7), ..ExecutorConfig::default() };
+        assert_eq!(checked.limit(true, true).operations, 0);
     }
 
     #[test]

@@ -20,13 +20,19 @@ pub struct Limit {
     pub time: Option<Duration>,
 }
 
-/// The first batch should not wait longer than this.
-const WAIT: Duration = Duration::from_micros(400);
+/// How long the first batch should wait for the last, and where each commit may take long.
+const WAIT: Duration = Duration::from_micros(500);
+const WAIT_FOR_COMMIT: Duration = Duration::from_millis(50);
 
 impl Limit {
-    /// So many operations that do not take long.
+    /// So many operations on a state in memory.
     pub fn in_memory(operations: usize) -> Self {
         Limit { operations, time: Some(WAIT) }
+    }
+
+    /// So many operations on a state that takes its time to commit.
+    pub fn durable(operations: usize) -> Self {
+        Limit { operations, time: Some(WAIT_FOR_COMMIT) }
     }
 }
 
@@ -41,7 +47,7 @@ pub enum Unjoined {
 /// Executes batches on a state. Implemented by [`Sequential`](super::sequential::Sequential) and
 /// [`Speculative`](super::speculative::Speculative).
 ///
-/// A failure ends the executor: no method is called after one.
+/// A failure ends the executor: no method is called after one. What comes [`Apart`](Unjoined::Apart) is none.
 pub trait Engine<A: Application<S>, S>: Send + Sized + 'static {
     /// Refuses what such an engine cannot work with, though the configuration is valid.
     fn check(_config: &ExecutorConfig) -> Result<(), ConfigError> {
@@ -74,12 +80,12 @@ pub trait Engine<A: Application<S>, S>: Send + Sized + 'static {
         false
     }
 
-    /// Executes several batches as one, which is empty afterwards, unless that failed.
+    /// Executes several batches as one, which keeps its operations.
     fn execute_joined(
         &mut self,
         _app: &A,
         _state: &mut S,
-        _batch: &mut UpdateBatch<Request<A, S>>,
+        _batch: &UpdateBatch<Request<A, S>>,
         _batches: u64,
         _aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Unjoined> {

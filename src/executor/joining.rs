@@ -3,13 +3,19 @@
 //! A batch costs something that does not depend on its length: waking workers, a thread that idles at its end, a commit, clock
 //! readings, a message to the reply thread, which has to be woken. Where batches come faster than they are executed, several
 //! wait; then the executor takes with a batch what waits behind it. If its engine says that this pays, it executes them as
-//! one (group commit, as databases call it): state and replies are the same however many are joined. Otherwise it executes them one
-//! by one. They are answered together in any case.
+//! one, with one commit (group commit, as databases call it): state and replies are the same however many are joined. Otherwise it
+//! executes them one by one. They are answered together in any case, unless that takes too long.
 //!
-//! Batches are executed as one only as long as all goes well. If an operation fails, nothing has been committed, and they are
-//! executed again one by one: those before the failing one are committed and answered, and the failure tells which one it was.
+//! Batches are executed as one only as long as all goes well. If an operation or the commit fails, nothing has been done, and
+//! they are executed one by one: those before the failing one are committed and answered, and the failure tells which one it was.
+//! Only a request that panics when it is dropped is found after the commit: then the executor ends with all of them executed.
 //! Whatever stands between two batches keeps them apart: reads, checkpoints, installations.
+//!
+//! Unordered requests that are answered beside one of several may see the effect of those before it, which are answered soon.
 
+use std::collections::VecDeque;
+use std::iter::Peekable;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Limit, Unjoined};
@@ -18,11 +24,11 @@ use super::transfer::Transfer;
 use super::worker_loop::Executor;
 use crate::app::{Application, Reply, Request};
 use crate::batch::{MaybeVec, SeqNo, Update, UpdateBatch};
-use crate::error::Failure;
+use crate::error::{Failure, caught, dispose};
 use crate::metrics::{Counter, Timer};
 use crate::reply::{BatchReplies, RequestType};
 
-/// No more batches than these are taken out of the queue and not executed yet.
+/// No more batches than these are taken together.
 const MOST: usize = 64;
 /// No more operations than these are joined before it is known what they take.
 const UNKNOWN: usize = 16;
@@ -42,7 +48,7 @@ pub(super) struct Joined<O> {
     limit: Limit,
     /// What executing an operation has taken lately, on all threads together; `None` if that is not known.
     operation_ns: Option<f64>,
-    parts: Vec<Part<O>>,
+    parts: VecDeque<Part<O>>,
     operations: usize,
     /// The operations of all, while they are executed as one; its memory is kept.
     together: Vec<Update<O>>,
@@ -51,7 +57,7 @@ pub(super) struct Joined<O> {
 impl<O> Joined<O> {
     /// None yet, and never more than `limit` says.
     pub(super) fn new(limit: Limit) -> Self {
-        Joined { limit, operation_ns: None, parts: Vec::new(), operations: 0, together: Vec::new() }
+        Joined { limit, operation_ns: None, parts: VecDeque::new(), operations: 0, together: Vec::new() }
     }
 
     /// Takes in how long it took to execute so many operations.
@@ -75,7 +81,7 @@ impl<O> Joined<O> {
     fn push(&mut self, batch: UpdateBatch<O>, decided: Option<Instant>) {
         let operations = batch.len();
         self.operations += operations;
-        self.parts.push(Part { batch, decided, operations });
+        self.parts.push_back(Part { batch, decided, operations });
     }
 
     /// True if they are to be answered.
@@ -84,7 +90,7 @@ impl<O> Joined<O> {
     }
 
     fn last(&self) -> SeqNo {
-        self.parts.last().map_or(SeqNo::ZERO, |part| part.batch.sequence_number())
+        self.parts.back().map_or(SeqNo::ZERO, |part| part.batch.sequence_number())
     }
 
     /// True if `batch` may be the next one, and all together have `most` operations at most.
@@ -144,6 +150,17 @@ where
     /// Executes batches that nobody is to be answered for.
     pub(super) fn catch_up(&mut self, batches: MaybeVec<UpdateBatch<Request<A, S>>>) -> Result<(), Failure> {
         let mut batches = batches.into_iter().peekable();
+        let caught_up = self.catch_up_on(&mut batches);
+        // Unwind safety: nothing is left of what was not executed, and its destructors hide no cause.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(batches)));
+        dropped.unwrap_or_else(dispose);
+        caught_up
+    }
+
+    fn catch_up_on(
+        &mut self,
+        batches: &mut Peekable<impl Iterator<Item = UpdateBatch<Request<A, S>>>>,
+    ) -> Result<(), Failure> {
         while let Some(batch) = batches.next() {
             let most = self.most_joined(&batch);
             if batch.len() >= most {
@@ -166,97 +183,122 @@ where
     }
 
     /// Executes the batches that have been taken, as one or one by one, and answers them together.
+    ///
+    /// # Errors
+    ///
+    /// The cause, if something failed. What has not been executed is still there, and is dropped when the executor ends.
     fn execute_joined(&mut self) -> Result<(), Failure> {
         let (batches, operations) = (self.joined.parts.len(), self.joined.operations);
         if batches == 1 {
             self.joined.operations = 0;
-            let part = self.joined.parts.pop();
+            let part = self.joined.parts.pop_front();
             return part.map_or(Ok(()), |part| self.update_alone(part.batch, part.decided));
         }
         let together = self.engine.joins(operations);
-        let start = Instant::now();
-        let done = if together { self.execute_as_one()? } else { None };
-        let (replies, failure) = match done {
-            Some(replies) => (MaybeVec::One(replies), None),
-            None => self.execute_one_by_one(),
-        };
-        let end = self.life.metrics.record_since(Timer::Execution, start);
-        let took = end.saturating_duration_since(start);
-        if failure.is_none() && !together {
+        if together && self.execute_as_one()? {
+            return Ok(());
+        }
+        let mut took = Duration::ZERO;
+        while !self.joined.parts.is_empty() {
+            took += self.execute_some()?;
+        }
+        if !together {
             self.engine.executed_apart(operations, took);
         }
-        self.finish(replies, end, took)?;
-        failure.map_or(Ok(()), Err)
+        Ok(())
     }
 
-    /// Executes the batches that have been taken as one; `None` if that is to be done one by one instead, and nothing has been
+    /// Executes the batches that have been taken as one; false if that is to be done one by one instead, and nothing has been
     /// done.
-    fn execute_as_one(&mut self) -> Result<Option<BatchReplies<Reply<A, S>>>, Failure> {
-        let mut batch = self.joined.join();
-        let (seq, batches) = (batch.sequence_number(), self.joined.parts.len() as u64);
-        let decided = self.joined.are_decided();
-        let executed = self.beside(seq, decided, |engine, app, state, aside| {
-            engine.execute_joined(app, state, &mut batch, batches, aside)
-        })?;
-        match executed {
-            Ok(replies) => {
-                self.joined.together = batch.into_updates();
-                Ok(Some(replies))
-            }
-            Err(Unjoined::Failed(failure)) => Err(failure),
-            Err(Unjoined::Apart) => {
+    fn execute_as_one(&mut self) -> Result<bool, Failure> {
+        let (mut batch, start) = (self.joined.join(), Instant::now());
+        let (seq, batches) = (batch.sequence_number(), self.joined.parts.len());
+        let executed = self.beside(seq, self.joined.are_decided(), |engine, app, state, aside| {
+            engine.execute_joined(app, state, &batch, batches as u64, aside)
+        });
+        let replies = match executed {
+            Ok(Ok(replies)) => replies,
+            unjoined => {
                 self.joined.part(batch);
-                Ok(None)
+                return match unjoined {
+                    Ok(Err(Unjoined::Failed(failure))) | Err(failure) => Err(failure),
+                    Ok(_) => Ok(false),
+                };
+            }
+        };
+        let end = self.life.metrics.record_since(Timer::Execution, start);
+        self.reached(seq);
+        // Unwind safety: nothing is left of them.
+        let dropped = catch_unwind(AssertUnwindSafe(|| batch.updates_mut().clear()));
+        self.joined.together = batch.into_updates();
+        self.finish(batches, replies.into(), start, end)?;
+        match dropped {
+            Ok(()) => Ok(true),
+            Err(panic) => {
+                let message = caught(panic);
+                Err(Failure::OperationPanicked { batch: seq, position: None, message, poisoned: false })
             }
         }
     }
 
-    /// Executes the batches that have been taken one by one, up to one that fails, and forgets those from there on. Replies to the
-    /// others.
-    fn execute_one_by_one(&mut self) -> (MaybeVec<BatchReplies<Reply<A, S>>>, Option<Failure>) {
-        let decided = self.joined.are_decided();
-        let mut parts = std::mem::take(&mut self.joined.parts);
-        let (mut replies, mut failure) = (Vec::with_capacity(parts.len()), None);
-        for part in &mut parts {
-            let seq = part.batch.sequence_number();
+    /// Executes the next of the batches that have been taken one by one, as many as the first one can wait for; returns how long
+    /// that took.
+    fn execute_some(&mut self) -> Result<Duration, Failure> {
+        let (start, mut replies) = (Instant::now(), Vec::with_capacity(self.joined.parts.len()));
+        // Unwind safety: the executor ends, but what has been executed is answered.
+        let ran = catch_unwind(AssertUnwindSafe(|| self.execute_one_by_one(start, &mut replies)));
+        let defect = |panic| Err(Failure::Internal { batch: self.current, message: caught(panic) });
+        let ran = ran.unwrap_or_else(defect);
+        let end = self.life.metrics.record_since(Timer::Execution, start);
+        self.finish(replies.len(), replies.into(), start, end)?;
+        ran.map(|()| end.saturating_duration_since(start))
+    }
+
+    /// Executes batches until the time that the first one can wait is over since `start`, or one fails; their replies go into
+    /// `replies`.
+    fn execute_one_by_one(
+        &mut self,
+        start: Instant,
+        replies: &mut Vec<BatchReplies<Reply<A, S>>>,
+    ) -> Result<(), Failure> {
+        for next in 0..self.joined.parts.len() {
+            if next > 0 && self.joined.limit.time.is_some_and(|time| start.elapsed() >= time) {
+                break;
+            }
+            if self.life.has_failed() {
+                return Err(self.cause());
+            }
+            let part = &mut self.joined.parts[next];
+            let (seq, decided) = (part.batch.sequence_number(), part.decided.is_some());
             let batch = std::mem::replace(&mut part.batch, UpdateBatch::new(seq));
             let executed = self
                 .beside(seq, decided, |engine, app, state, aside| engine.execute(app, state, batch, aside));
-            match executed.and_then(|executed| executed) {
-                Ok(executed) => replies.push(executed),
-                Err(cause) => {
-                    failure = Some(cause);
-                    break;
-                }
-            }
+            replies.push(executed??);
+            self.reached(seq);
         }
-        parts.truncate(replies.len());
-        self.joined.parts = parts;
-        (MaybeVec::Several(replies), failure)
+        Ok(())
     }
 
-    /// Records that the batches that have been taken are executed, and answers them.
+    /// Records that the first `batches` of those that have been taken are executed, and answers them.
     fn finish(
         &mut self,
+        batches: usize,
         replies: MaybeVec<BatchReplies<Reply<A, S>>>,
+        start: Instant,
         end: Instant,
-        took: Duration,
     ) -> Result<(), Failure> {
-        let (batches, decided) = (self.joined.parts.len(), self.joined.are_decided());
-        if batches == 0 {
-            return Ok(());
-        }
-        let metrics = &self.life.metrics;
-        for decided in self.joined.parts.iter().filter_map(|part| part.decided) {
-            metrics.record(Timer::Latency, end.saturating_duration_since(decided));
+        let (metrics, mut operations, mut answered) = (&self.life.metrics, 0, false);
+        for part in self.joined.parts.drain(..batches) {
+            operations += part.operations;
+            if let Some(decided) = part.decided {
+                metrics.record(Timer::Latency, end.saturating_duration_since(decided));
+                answered = true;
+            }
         }
         metrics.add_alone(Counter::joined_batches, batches as u64);
-        let (seq, operations) = (self.joined.last(), replies.as_slice().iter().map(BatchReplies::len).sum());
-        self.executed(seq, batches, operations, took);
-        self.reached(seq);
-        self.joined.parts.clear();
-        self.joined.operations = 0;
-        if decided { self.reply(RequestType::Ordered, replies, end) } else { Ok(()) }
+        self.joined.operations -= operations;
+        self.executed(batches, operations, end.saturating_duration_since(start));
+        if answered { self.reply(RequestType::Ordered, replies, end) } else { Ok(()) }
     }
 }
 

@@ -182,7 +182,7 @@ where
         if let Some(decided) = decided {
             metrics.record(Timer::Latency, end.saturating_duration_since(decided));
         }
-        self.executed(seq, 1, operations, end.saturating_duration_since(start));
+        self.executed(1, operations, end.saturating_duration_since(start));
         Ok((replies, end))
     }
 
@@ -203,13 +203,13 @@ where
         beside.failure.map_or(Ok(executed), Err)
     }
 
-    /// Takes in what has been executed, up to `seq`.
-    pub(super) fn executed(&mut self, seq: SeqNo, batches: usize, operations: usize, took: Duration) {
+    /// Takes in what has been executed.
+    pub(super) fn executed(&mut self, batches: usize, operations: usize, took: Duration) {
         let metrics = &self.life.metrics;
         metrics.add_alone(Counter::batches, batches as u64);
         metrics.add_alone(Counter::operations, operations as u64);
         self.joined.took(operations, took);
-        tracing::trace!(%seq, batches, operations, ?took, "executed");
+        tracing::trace!(seq = %self.current, batches, operations, ?took, "executed");
     }
 
     /// The state now contains everything up to `seq`.

@@ -42,6 +42,15 @@ pub trait CRUDState: Send {
     /// durable states.
     const IN_PLACE: bool = true;
 
+    /// True if one [`commit`](CRUDState::commit) of the last values of several batches leaves what a commit for each of them
+    /// would leave. Then batches that waited may be executed and committed as one
+    /// ([`join`](crate::executor::ExecutorConfig::join)), under the last one's number: a durable state gets one transaction for many.
+    ///
+    /// Which batches wait is another matter on each replica. So nothing that replicas compare may depend on the numbers that commits
+    /// come with, apart from the last one, or on the order in which keys were first written. In memory that holds anyway, because
+    /// batches may also run in place.
+    const GROUP_COMMIT: bool = Self::IN_PLACE;
+
     /// The value of `key`, or `None` if it is absent.
     fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>>;
 
@@ -118,8 +127,8 @@ pub trait CRUDState: Send {
         None
     }
 
-    /// Moves a batch's last values into the state: the one commit pass. Batches that waited may come as one, under the last one's
-    /// number ([`join`](crate::executor::ExecutorConfig::join)).
+    /// Moves a batch's last values into the state: the one commit pass. Several batches may come as one, if the state says that
+    /// this makes no difference ([`GROUP_COMMIT`](CRUDState::GROUP_COMMIT)).
     ///
     /// `changes` holds each touched key once, sorted into groups by their [`place`](CRUDState::place) where that pays. `crew`
     /// lends the executor's threads to states that can use them.

@@ -489,7 +489,7 @@ impl Default for Setup {
     fn default() -> Self {
         let mut config = ExecutorConfig::with_threads(3);
         config.mode = ExecutionMode::Speculate;
-        // What happens to one batch is looked at; joined.rs is about several.
+        // What happens to one batch is looked at; joining.rs is about several.
         config.join = 0;
         config.shutdown_grace = Duration::from_millis(100);
         Setup { config, initial: None, net: Net::default() }

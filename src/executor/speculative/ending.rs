@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::joined::Held;
 use crate::batch::SeqNo;
 use crate::commit::commit;
 use crate::error::{Failure, MergePanicked, Text, caught};
@@ -12,19 +11,18 @@ use crate::resolver::Overlay;
 use crate::retire::Tail;
 use crate::state::CRUDState;
 
-/// What a batch's end means: the tail if all units are retired, the failure otherwise. The batch is released in any case. In the
+/// What a batch's end means: the tail if all units are retired, the failure otherwise. The batch is dropped in any case. In the
 /// loop, the destructors of its requests are part of their operations: one that panics ends it.
-pub(super) fn settle<'b, R, O>(
+pub(super) fn settle<'b, R, B>(
     tail: Option<Tail<'b, R>>,
     ran: Result<(), Payload>,
     seq: SeqNo,
-    batch: impl Held<O>,
+    batch: B,
 ) -> Result<Tail<'b, R>, Failure> {
     let internal = |message| Failure::Internal { batch: seq, message };
     let ran = ran.map_err(|panic| (panic.is::<MergePanicked>(), caught(panic)));
     // Unwind safety: nothing is left of it.
-    let all_went_well = ran.is_ok() && tail.as_ref().is_some_and(|tail| tail.fault.is_none());
-    let dropped = catch_unwind(AssertUnwindSafe(|| batch.release(all_went_well)));
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(batch)));
     let dropped = dropped.map_err(|panic| operation_panicked(seq, panic));
     match (tail, ran) {
         (Some(Tail { fault: Some(fault), .. }), _) => Err(Failure::OperationPanicked {

@@ -3,7 +3,6 @@
 //! A governor of its own learns by their length what such batches gain. To it, one by one is one of the ways: the one that the
 //! sequential loop is for a batch.
 
-use std::borrow::Borrow;
 use std::time::{Duration, Instant};
 
 use super::checked::Fate;
@@ -23,8 +22,8 @@ use crate::state::CRUDState;
 pub(super) struct Joint {
     pub(super) limit: Limit,
     governor: Governor,
-    /// For those that are executed now.
-    plan: Option<Plan>,
+    /// For those that are executed now, and how many requests had been answered beside batches before.
+    plan: Option<(Plan, u64)>,
 }
 
 impl Joint {
@@ -33,10 +32,14 @@ impl Joint {
         Joint { limit, governor, plan: None }
     }
 
-    /// Takes in how long so many operations took one by one.
-    pub(super) fn executed_apart(&mut self, operations: usize, took: Duration) {
-        if let Some(Plan { way, timed: true, .. }) = self.plan.take() {
-            self.governor.record(operations, way, took, Counts::default());
+    /// Takes in how long so many operations took one by one, and how many requests have been answered beside batches.
+    pub(super) fn executed_apart(&mut self, operations: usize, took: Duration, beside: u64) {
+        match self.plan.take() {
+            Some((_, before)) if before != beside => self.governor.pass_over(operations, took),
+            Some((Plan { way, timed: true, .. }, _)) => {
+                self.governor.record(operations, way, took, Counts::default());
+            }
+            _ => {}
         }
     }
 }
@@ -50,7 +53,7 @@ where
     /// is not one after the other anyway.
     pub(super) fn plan_joined(&mut self, operations: usize) -> bool {
         let plan = Self::planned_by(self.mode, self.consent, &mut self.joint.governor, operations);
-        self.joint.plan = Some(plan);
+        self.joint.plan = Some((plan, self.metrics.get(Counter::unordered_beside)));
         plan.way != Way::Sequential || !S::IN_PLACE
     }
 
@@ -59,56 +62,38 @@ where
         &mut self,
         app: &A,
         state: &mut S,
-        batch: &mut UpdateBatch<Request<A, S>>,
+        batch: &UpdateBatch<Request<A, S>>,
         batches: u64,
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Unjoined> {
         let (len, start) = (batch.len(), Instant::now());
-        let Some(plan) = self.joint.plan.take() else { return Err(Unjoined::Apart) };
+        let Some((mut plan, beside)) = self.joint.plan.take() else { return Err(Unjoined::Apart) };
         if plan.looks_for_chain && is_chain::<A, S>(&mut self.looker, app, batch, &self.fingerprints) {
             self.joint.governor.pass_over(len, start.elapsed());
-            return Err(Unjoined::Apart);
+            if S::IN_PLACE {
+                return Err(Unjoined::Apart);
+            }
+            // One by one, but with one commit.
+            plan = Plan { timed: false, ..self.joint.governor.plan_by(Way::Sequential, len) };
         }
-        let beside = self.metrics.get(Counter::unordered_beside);
-        let (replies, counts) = match self.run(app, state, &mut *batch, plan, aside, |_| Ok(Fate::Commit)) {
+        let (replies, counts) = match self.run(app, state, batch, plan, aside, |_| Ok(Fate::Commit)) {
             Ok(run) => run,
-            // Nothing has been committed: whose fault it was shows when they are executed one by one.
-            Err(Failure::OperationPanicked { .. }) if batch.len() == len => return Err(Unjoined::Apart),
+            // The state is as it was: whose fault it is shows when they are executed one by one.
+            Err(failure @ (Failure::OperationPanicked { .. } | Failure::CommitRefused { .. })) => {
+                tracing::warn!(%failure, batches, "batches are executed one by one, because together they failed");
+                return Err(Unjoined::Apart);
+            }
             Err(failure) => return Err(Unjoined::Failed(failure)),
         };
         if let Some(counter) = plan.way.counter() {
             self.metrics.add_alone(counter, batches);
         }
         let alone = self.metrics.get(Counter::unordered_beside) == beside;
-        if !alone || self.arenas.have_grown() {
+        if !alone || (plan.timed && self.arenas.have_grown()) {
             self.joint.governor.pass_over(len, start.elapsed());
         } else if plan.timed {
             self.joint.governor.record(len, plan.way, start.elapsed(), counts);
         }
         Ok(replies)
-    }
-}
-
-/// How an engine holds a batch while it executes it.
-pub(super) trait Held<O>: Borrow<UpdateBatch<O>> {
-    /// Nothing of the batch is needed any more, if all went well. Destructors of its operations may panic.
-    fn release(self, all_went_well: bool);
-}
-
-impl<O> Held<O> for UpdateBatch<O> {
-    fn release(self, _: bool) {}
-}
-
-/// Somebody needs it again.
-impl<O> Held<O> for &UpdateBatch<O> {
-    fn release(self, _: bool) {}
-}
-
-/// It may have to be executed in another way, if that failed.
-impl<O> Held<O> for &mut UpdateBatch<O> {
-    fn release(self, all_went_well: bool) {
-        if all_went_well {
-            self.updates_mut().clear();
-        }
     }
 }

@@ -17,6 +17,7 @@ mod unordered;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crossbeam::utils::CachePadded;
 use self::chain::is_chain;
 use self::checked::{Fate, Schedule};
 use self::ending::{commit_all, settle};
-use self::joined::{Held, Joint};
+use self::joined::Joint;
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::{Engine, Limit, Unjoined};
@@ -105,7 +106,7 @@ where
         let sequential = matches!(config.mode, ExecutionMode::Adaptive | ExecutionMode::Sequential);
         // Whoever queues many batches, and takes the replies, wants cores, too.
         let considerate = Governor::considerate(report.threads, consent);
-        let joint = Joint::new(config.limit(S::IN_PLACE), considerate);
+        let joint = Joint::new(config.limit(S::IN_PLACE, S::GROUP_COMMIT), considerate);
         Ok(Speculative {
             pool,
             arenas: Arenas::new(report.threads),
@@ -163,7 +164,7 @@ where
         &mut self,
         app: &A,
         state: &mut S,
-        batch: &mut UpdateBatch<Request<A, S>>,
+        batch: &UpdateBatch<Request<A, S>>,
         batches: u64,
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Unjoined> {
@@ -171,7 +172,8 @@ where
     }
 
     fn executed_apart(&mut self, operations: usize, took: Duration) {
-        self.joint.executed_apart(operations, took);
+        let beside = self.metrics.get(Counter::unordered_beside);
+        self.joint.executed_apart(operations, took, beside);
     }
 
     fn execute_unordered(
@@ -293,7 +295,7 @@ where
         &mut self,
         app: &A,
         state: &mut S,
-        batch: impl Held<Request<A, S>>,
+        batch: impl Borrow<UpdateBatch<Request<A, S>>>,
         plan: Plan,
         aside: Aside<'_, S>,
         fate: impl FnOnce(&Tail<'_, Reply<A, S>>) -> Result<Fate, Failure>,

@@ -72,10 +72,11 @@ pub enum InitError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The application panicked at an operation's own turn; the batch was dropped whole.
+    /// The application panicked at an operation's own turn; the batch was dropped whole. Only where several batches were executed as
+    /// one ([`join`](crate::executor::ExecutorConfig::join)), and then a request panicked when it was dropped, all of them count.
     #[error("the application panicked in batch {batch}{}: {message}", .position.map(|p| format!(", position {p}")).unwrap_or_default())]
     OperationPanicked {
-        /// The batch.
+        /// The batch; in that case the last one.
         batch: SeqNo,
         /// The operation's position, where it is known.
         position: Option<usize>,

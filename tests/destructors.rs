@@ -248,7 +248,7 @@ fn a_dropped_request_that_panics_ends_the_executor_after_all_that_are_one_with_i
         let (handle, work) = Multi::init_handle_with(&config).unwrap();
         let (app, node) = (Chain(At::Nowhere), Collector::new());
         let _channels = Multi::init_with::<ReplicaReplier>(config, work, None, app, node).unwrap();
-        let batches = [1, 2, 3].map(|seq| batch(seq, numbers(seq == 2)));
+        let batches = [1, 2, 3].map(|seq| batch(seq, numbers(seq != 3)));
         handle.catch_up_to_quorum(MaybeVec::Several(batches.into())).unwrap();
         let probe = handle.clone();
         let cause = within("join", || handle.join()).unwrap_err();

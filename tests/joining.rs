@@ -197,8 +197,9 @@ fn a_failure_beside_them_ends_all<K: Kind>() {
 }
 
 fn a_request_behind_them_is_answered_beside_them<K: Kind>() {
+    // On one thread the executor's own passes the gate, and looks into its queue after that, before the commit.
     let mut setup = joining(1024);
-    setup.config.chunk = Some(1);
+    (setup.config.threads, setup.config.chunk) = (Some(1), Some(1));
     let (running, held) = (setup.start::<K>(), Gate::new());
     meanwhile(&running, |handle| {
         let ops = [Op::Wait(Arc::clone(&held)), Op::Put("a", 1), Op::Put("a", 2), Op::Put("a", 3)];
@@ -206,9 +207,6 @@ fn a_request_behind_them_is_answered_beside_them<K: Kind>() {
         handle.queue_update(batch(2, [Op::Put("a", 4)])).unwrap();
         handle.queue_update_unordered(reads(77, [Op::Get("a")])).unwrap();
     });
-    held.wait_for_visitor();
-    // If it is the executor's thread that waits, it answers afterwards, but before the end.
-    std::thread::sleep(std::time::Duration::from_millis(20));
     held.open();
     let metrics = running.handle.metrics();
     let net = running.finish();
@@ -329,10 +327,11 @@ fn a_disk_commits_them_at_once() {
         let (handle, node) = mount(&disk, mode, threads);
         handle.catch_up_to_quorum(MaybeVec::Several((1..=10).map(counts).collect())).unwrap();
         within("join", || handle.join()).unwrap();
-        // Unless joining is forced, the first one shows how long operations take.
-        let commits = if mode == ExecutionMode::Speculate { 1 } else { 2 };
         assert_eq!(disk.content().committed.last(), Some(&SeqNo(10)));
-        assert_eq!(disk.commits(), commits, "{mode:?}");
+        assert_eq!(disk.content().map.read("a", b"number").as_deref(), Some(&b"120"[..]));
+        // Unless joining is forced, it depends on how long the first ones take.
+        let most = if mode == ExecutionMode::Speculate { 1 } else { 10 };
+        assert!(disk.commits() <= most, "{mode:?}");
         assert!(node.take().is_empty());
     }
 }
@@ -347,8 +346,11 @@ fn a_commit_that_is_refused_leaves_what_came_before_its_batch() {
         let cause = wait_for_failure(&handle);
         assert!(matches!(cause, Failure::CommitRefused { batch: SeqNo(5), .. }), "{cause}");
         assert_eq!(handle.last_executed(), SeqNo(4));
-        // All as one, and then each.
-        assert_eq!((disk.content().committed, disk.commits()), ([1, 2, 3, 4].map(SeqNo).to_vec(), 6));
+        assert_eq!(disk.content().committed.last(), Some(&SeqNo(4)));
+        assert_eq!(disk.content().map.read("a", b"number").as_deref(), Some(&b"48"[..]));
+        if mode == ExecutionMode::Speculate {
+            assert_eq!(disk.commits(), 6, "all as one, and then each");
+        }
     }
 }
 
@@ -361,11 +363,10 @@ fn a_commit_that_panics_leaves_none_of_them() {
         handle.catch_up_to_quorum(MaybeVec::Several((1..=5).map(counts).collect())).unwrap();
         let cause = wait_for_failure(&handle);
         assert!(matches!(cause, Failure::CommitPanicked { batch: SeqNo(5), .. }), "{cause}");
-        // The first one shows how long operations take, unless joining is forced.
-        let before: &[SeqNo] = if mode == ExecutionMode::Speculate { &[] } else { &[SeqNo(1)] };
-        assert_eq!(disk.content().committed, before);
-        assert_eq!(handle.last_executed(), before.first().copied().unwrap_or_default());
-        assert_eq!(disk.commits(), before.len() as u64 + 1);
+        let committed = disk.content().committed;
+        assert_eq!(handle.last_executed(), committed.last().copied().unwrap_or_default());
+        assert_eq!(disk.commits(), committed.len() as u64 + 1, "the last one is not tried again");
+        assert!(committed.is_empty() || mode != ExecutionMode::Speculate);
     }
 }
 
@@ -380,7 +381,7 @@ fn before_a_failing_batch_a_disk_has_what_came_before() {
         let cause = wait_for_failure(&handle);
         let at_four = matches!(cause, Failure::OperationPanicked { batch: SeqNo(4), position: Some(0), .. });
         assert!(at_four, "{cause}");
-        assert_eq!(disk.content().committed, [SeqNo(1), SeqNo(2), SeqNo(3)]);
+        assert_eq!(disk.content().committed.last(), Some(&SeqNo(3)));
         assert_eq!(disk.content().map.read("a", b"number").as_deref(), Some(&b"36"[..]));
     }
 }

@@ -69,16 +69,16 @@ pub struct ExecutorConfig {
     pub window: usize,
     /// Positions that a thread takes at once; `None`: from measured costs.
     pub chunk: Option<usize>,
-    /// Batches that wait in the queue one behind the other are taken together and answered together, at most so many operations of
-    /// at most 64 batches; 0: each by itself. Multi-threaded executors also execute and commit them as one, where that was faster
-    /// lately, and always where the state is not run [in place](crate::state::CRUDState::IN_PLACE) but says that this makes no
-    /// difference ([`GROUP_COMMIT`](crate::state::CRUDState::GROUP_COMMIT)); where it does make one, nothing is joined, nor in the
-    /// checking mode.
+    /// How many operations batches may have together that wait in the queue one behind the other, and are then taken and answered
+    /// together, at most 64 at once; 0: each batch by itself. Multi-threaded executors also execute and commit them as one, where that
+    /// was faster lately. If the state is not run [in place](crate::state::CRUDState::IN_PLACE), they always do, but
+    /// only if it allows that ([`GROUP_COMMIT`](crate::state::CRUDState::GROUP_COMMIT)); else they join nothing. Nor do they in the
+    /// checking mode. If an operation or the commit of what is executed as one fails, nothing has been done, and the batches are
+    /// executed one by one.
     ///
-    /// The first batch's replies wait for the last one's. Of those that are executed one by one, no other begins after half a
-    /// millisecond; of those that are executed as one, there are no more than should take so long by what batches took lately, or
-    /// 50 ms where they are not run in place. If an operation or the commit of what is executed as one fails, nothing has been
-    /// done, and they are executed one by one.
+    /// The first batch's replies wait for the last one's. Of batches that are executed one by one, none begins when the first has
+    /// waited for half a millisecond; as one, no more are executed than should take that long, by what batches took lately. Both
+    /// times are 50 ms for states that are not run in place. Where the mode is forced to speculate, only operations count.
     pub join: usize,
     /// Let operations read the values of finished operations that have not retired yet, if the application
     /// [allows it](crate::app::ScalableApp::FORWARDING).

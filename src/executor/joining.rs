@@ -24,7 +24,7 @@ use super::transfer::Transfer;
 use super::worker_loop::Executor;
 use crate::app::{Application, Reply, Request};
 use crate::batch::{MaybeVec, SeqNo, Update, UpdateBatch};
-use crate::error::{Failure, caught, dispose};
+use crate::error::{Failure, Text, caught};
 use crate::metrics::{Counter, Timer};
 use crate::reply::{BatchReplies, RequestType};
 
@@ -68,6 +68,12 @@ impl<O> Joined<O> {
             self.operation_ns =
                 Some(self.operation_ns.map_or(ns, |average| average + WEIGHT * (ns - average)));
         }
+    }
+
+    /// True if the first one has waited long enough since `start`.
+    fn takes_too_long(&self, start: Instant) -> bool {
+        // As above.
+        !cfg!(any(loom, shuttle)) && self.limit.time.is_some_and(|time| start.elapsed() >= time)
     }
 
     /// How many operations they may have.
@@ -116,6 +122,18 @@ impl<O> Joined<O> {
     }
 }
 
+/// Drops each of `things`, also if another's destructor panics; what the first of these said.
+fn drop_each<T>(things: impl Iterator<Item = T>) -> Option<Text> {
+    let mut first = None;
+    for thing in things {
+        // Unwind safety: nothing is left of it.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(thing))) {
+            first = first.or(Some(caught(panic)));
+        }
+    }
+    first
+}
+
 impl<A, S, E, T> Executor<A, S, E, T>
 where
     A: Application<S>,
@@ -151,9 +169,8 @@ where
     pub(super) fn catch_up(&mut self, batches: MaybeVec<UpdateBatch<Request<A, S>>>) -> Result<(), Failure> {
         let mut batches = batches.into_iter().peekable();
         let caught_up = self.catch_up_on(&mut batches);
-        // Unwind safety: nothing is left of what was not executed, and its destructors hide no cause.
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(batches)));
-        dropped.unwrap_or_else(dispose);
+        // Nothing is left unless that failed, and no destructor of a request hides why.
+        drop_each(batches);
         caught_up
     }
 
@@ -228,17 +245,12 @@ where
         };
         let end = self.life.metrics.record_since(Timer::Execution, start);
         self.reached(seq);
-        // Unwind safety: nothing is left of them.
-        let dropped = catch_unwind(AssertUnwindSafe(|| batch.updates_mut().clear()));
+        let panic = drop_each(batch.updates_mut().drain(..));
         self.joined.together = batch.into_updates();
         self.finish(batches, replies.into(), start, end)?;
-        match dropped {
-            Ok(()) => Ok(true),
-            Err(panic) => {
-                let message = caught(panic);
-                Err(Failure::OperationPanicked { batch: seq, position: None, message, poisoned: false })
-            }
-        }
+        let failed =
+            |message| Failure::OperationPanicked { batch: seq, position: None, message, poisoned: false };
+        panic.map_or(Ok(true), |message| Err(failed(message)))
     }
 
     /// Executes the next of the batches that have been taken one by one, as many as the first one can wait for; returns how long
@@ -249,6 +261,9 @@ where
         let ran = catch_unwind(AssertUnwindSafe(|| self.execute_one_by_one(start, &mut replies)));
         let defect = |panic| Err(Failure::Internal { batch: self.current, message: caught(panic) });
         let ran = ran.unwrap_or_else(defect);
+        if replies.is_empty() {
+            return ran.map(|()| Duration::ZERO);
+        }
         let end = self.life.metrics.record_since(Timer::Execution, start);
         self.finish(replies.len(), replies.into(), start, end)?;
         ran.map(|()| end.saturating_duration_since(start))
@@ -262,7 +277,7 @@ where
         replies: &mut Vec<BatchReplies<Reply<A, S>>>,
     ) -> Result<(), Failure> {
         for next in 0..self.joined.parts.len() {
-            if next > 0 && self.joined.limit.time.is_some_and(|time| start.elapsed() >= time) {
+            if next > 0 && self.joined.takes_too_long(start) {
                 break;
             }
             if self.life.has_failed() {

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use atlas_smr_execution::batch::{NodeId, SeqNo};
+use atlas_smr_execution::batch::{MaybeVec, NodeId, SeqNo};
 use atlas_smr_execution::executor::ExecutionMode;
 use atlas_smr_execution::metrics::{Counters, Metrics};
 use atlas_smr_execution::reply::ReplicaReplier;
@@ -148,13 +148,23 @@ fn checked() -> Arc<Metrics> {
     metrics
 }
 
+/// Two batches are taken together.
+fn joined() -> Arc<Metrics> {
+    let running = Setup::config(|config| config.join = 1024).start::<MultiMon>();
+    let batches = [1, 2].map(|seq| batch(seq, [Op::Put("a", seq)]));
+    running.handle.catch_up_to_quorum(MaybeVec::Several(batches.into())).unwrap();
+    let metrics = running.handle.metrics();
+    running.finish();
+    metrics
+}
+
 /// One test only: the recorder is the process's.
 #[test]
 fn everything_reaches_the_facade() {
     let recorder = Recorder::default();
     let values = Arc::clone(&recorder.0);
     metrics::set_global_recorder(recorder).expect("the first one");
-    let executors = [speculative(), sequential(), by_hints(), checked()];
+    let executors = [speculative(), sequential(), by_hints(), checked(), joined()];
 
     let mut expected = BTreeMap::new();
     for metrics in &executors {

@@ -47,7 +47,7 @@ pub enum Unjoined {
 /// Executes batches on a state. Implemented by [`Sequential`](super::sequential::Sequential) and
 /// [`Speculative`](super::speculative::Speculative).
 ///
-/// A failure ends the executor: no method is called after one. What comes [`Apart`](Unjoined::Apart) is none.
+/// A failure ends the executor: no method is called after one. Batches that come `Apart` have not failed.
 pub trait Engine<A: Application<S>, S>: Send + Sized + 'static {
     /// Refuses what such an engine cannot work with, though the configuration is valid.
     fn check(_config: &ExecutorConfig) -> Result<(), ConfigError> {

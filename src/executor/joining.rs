@@ -146,8 +146,9 @@ where
         batch: UpdateBatch<Request<A, S>>,
         decided: Instant,
     ) -> Result<(), Failure> {
-        let most = self.most_joined(&batch);
-        if batch.len() >= most || self.deferred.len() + self.work.inner.len() == 0 {
+        let nothing_waits = self.deferred.len() + self.work.inner.len() == 0;
+        let most = if nothing_waits { 0 } else { self.most_joined(&batch) };
+        if batch.len() >= most {
             return self.update_alone(batch, Some(decided));
         }
         self.joined.push(batch, Some(decided));

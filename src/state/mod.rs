@@ -136,7 +136,8 @@ pub trait CRUDState: Send {
     /// # Errors
     ///
     /// On an error the state must be as it was before the call; the executor then stops with
-    /// [`Failure::CommitRefused`](crate::error::Failure::CommitRefused). A durable state writes `changes` and `seq`
+    /// [`Failure::CommitRefused`](crate::error::Failure::CommitRefused). If several batches came as one, it first executes and
+    /// commits them one by one, and stops only if one of them is refused by itself. A durable state writes `changes` and `seq`
     /// in one transaction here.
     fn commit(&mut self, seq: SeqNo, changes: &Changes<'_>, crew: &mut dyn Crew) -> Result<(), StateError> {
         let _ = (seq, crew);

@@ -66,10 +66,9 @@ impl Duel {
         Ok(latencies)
     }
 
-    /// Floods each with the same batches of so many operations in all, and returns how many times as fast the multi-threaded one
-    /// is.
-    fn flood(&mut self, batch: usize, operations: usize) -> Result<f64, PerfError> {
-        let batches: Vec<_> = self.batches.by_ref().take(operations / batch).collect();
+    /// Floods each with the same batches of `batch` operations, and returns how many times as fast the multi-threaded one is.
+    fn flood(&mut self, batch: usize) -> Result<f64, PerfError> {
+        let batches: Vec<_> = self.batches.by_ref().take(FLOOD / batch).collect();
         let multi = self.multi.flood(batches.clone())?;
         let single = self.single.flood(batches.clone())?;
         self.executed.extend(batches);
@@ -109,10 +108,10 @@ pub fn throughput(bench: &Bench, batch: usize) -> Result<Measured, PerfError> {
     let mut warmed_up = Duration::ZERO;
     while warmed_up < bench.effort.warm_up * 2 {
         let start = Instant::now();
-        duel.flood(batch, FLOOD)?;
+        duel.flood(batch)?;
         warmed_up += start.elapsed();
     }
-    let samples = rounds(&bench.effort, &bench.probe, Crowd::Host, || duel.flood(batch, FLOOD))?;
+    let samples = rounds(&bench.effort, &bench.probe, Crowd::Host, || duel.flood(batch))?;
     let mut measured = Measured::new(Spread::of(&samples));
     measured.equal = duel.finish()?;
     Ok(measured)

@@ -95,8 +95,8 @@ fn ways<W: Workload>(c: &mut Criterion, name: &str, workload: &W) {
 }
 
 fn whole_batches(c: &mut Criterion) {
-    ways(c, "transfers of 1 us", &Transfer { accounts: 1000, work_ns: 1000, heavy: 0.0 });
-    ways(c, "empty transfers", &Transfer { accounts: 1000, work_ns: 0, heavy: 0.0 });
+    ways(c, "transfers of 1 us", &Transfer { accounts: 1000, work_ns: 1000, heavy: 0.0, counts: 0 });
+    ways(c, "empty transfers", &Transfer { accounts: 1000, work_ns: 0, heavy: 0.0, counts: 0 });
     ways(c, "puts", &Kv { mix: KvMix::Put, keys: 100_000, value_size: 100 });
 }
 

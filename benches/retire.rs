@@ -19,7 +19,7 @@ const OF: fn(&Phases) -> Duration = |phases| phases.retire;
 
 fn retire(c: &mut Criterion) {
     let kv = |mix| Kv { mix, keys: 10_000, value_size: 100 };
-    let transfer = |accounts| Transfer { accounts, work_ns: 0, heavy: 0.0 };
+    let transfer = |accounts| Transfer { accounts, work_ns: 0, heavy: 0.0, counts: 0 };
     Fixture::new(&kv(KvMix::YcsbC), 128).bench(c, "retire/reads", OF, &mut Solo);
     Fixture::new(&kv(KvMix::Put), 128).bench(c, "retire/puts", OF, &mut Solo);
     Fixture::new(&transfer(100_000), 128).bench(c, "retire/transfers, no collisions", OF, &mut Solo);

@@ -15,7 +15,7 @@ const BATCH: usize = 128;
 
 /// Transfers: each observes two versions and publishes two.
 fn stamp(c: &mut Criterion) {
-    let workload = Transfer { accounts: 1000, work_ns: 0, heavy: 0.0 };
+    let workload = Transfer { accounts: 1000, work_ns: 0, heavy: 0.0, counts: 0 };
     let batch = workload.batches(Plan { seed: 1, batch: BATCH, operations: BATCH as u64 }).next();
     let updates = batch.expect("one batch").into_updates();
     let mut parts = Parts::new(&workload);

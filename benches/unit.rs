@@ -19,7 +19,7 @@ const OF: fn(&Phases) -> Duration = |phases| phases.speculate;
 
 fn unit(c: &mut Criterion) {
     let kv = |mix| Kv { mix, keys: 10_000, value_size: 100 };
-    let transfer = Transfer { accounts: 1000, work_ns: 0, heavy: 0.0 };
+    let transfer = Transfer { accounts: 1000, work_ns: 0, heavy: 0.0, counts: 0 };
     Fixture::new(&kv(KvMix::YcsbC), 128).bench(c, "unit/read", OF, &mut Solo);
     Fixture::new(&kv(KvMix::Put), 128).bench(c, "unit/put", OF, &mut Solo);
     Fixture::new(&kv(KvMix::Update), 128).bench(c, "unit/update", OF, &mut Solo);

@@ -160,7 +160,7 @@ fn run(setting: &Setting) -> Vec<String> {
     // Merges that nobody looks at, and some that somebody does.
     let merges = [10, 11, 10, 0x8a, 10, 11, 0, 0x81, 6];
     let results = [
-        of_workload(setting, &Transfer { accounts: 40, work_ns: 0, heavy: 0.0 }),
+        of_workload(setting, &Transfer { accounts: 40, work_ns: 0, heavy: 0.0, counts: 0 }),
         of_workload(setting, &Kv { mix: KvMix::Update, keys: 100, value_size: 20 }),
         of_workload(setting, &Branch { keys: 50, work_ns: 0 }),
         of_programs(setting, 30, &every),

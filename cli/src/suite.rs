@@ -26,7 +26,7 @@ pub fn run(args: &RunArgs) -> Result<Report, CliError> {
     match args.workload {
         WorkloadKind::Transfer => {
             let RunArgs { accounts, work_ns, heavy, .. } = *args;
-            compare(args, &Transfer { accounts, work_ns, heavy })
+            compare(args, &Transfer { accounts, work_ns, heavy, counts: 0 })
         }
         WorkloadKind::Kv(mix) => {
             let keys = args.keys.unwrap_or(KV_KEYS);

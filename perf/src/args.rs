@@ -134,6 +134,9 @@ pub struct LoadArgs {
     /// Share of the operations of `transfer` that are 100 times as heavy.
     #[arg(long, default_value_t = 0.0)]
     pub heavy: f64,
+    /// How often an operation of `transfer` counts on a counter that all share.
+    #[arg(long, default_value_t = 0)]
+    pub counts: u32,
     /// Keys of `kv-*` and `ycsb-*` [default: 1000000] and of `branch` [default: 1000].
     #[arg(long)]
     pub keys: Option<u64>,
@@ -154,8 +157,8 @@ impl LoadArgs {
     pub fn load(&self, common: &CommonArgs) -> Result<Load, WorkloadError> {
         Ok(match self.workload {
             WorkloadKind::Transfer => {
-                let (accounts, work_ns, heavy) = (self.accounts, self.work_ns, self.heavy);
-                Load::Transfer(Transfer { accounts, work_ns, heavy })
+                let LoadArgs { accounts, work_ns, heavy, counts, .. } = *self;
+                Load::Transfer(Transfer { accounts, work_ns, heavy, counts })
             }
             WorkloadKind::Kv(mix) => Load::Kv(Kv { keys: self.keys.unwrap_or(1_000_000), ..Kv::new(mix) }),
             WorkloadKind::Branch => {

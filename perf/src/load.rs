@@ -26,7 +26,7 @@ pub trait OnWorkload {
 impl Load {
     /// Transfers between `accounts` accounts, each with `work_ns` nanoseconds of work.
     pub const fn transfer(accounts: u64, work_ns: u64) -> Load {
-        Load::Transfer(Transfer { accounts, work_ns, heavy: 0.0 })
+        Load::Transfer(Transfer { accounts, work_ns, heavy: 0.0, counts: 0 })
     }
 
     /// Operations on a million keys with values of 100 bytes.

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn runs_are_repeatable_and_depend_on_the_seed() {
-        let workload = Transfer { accounts: 4, work_ns: 0, heavy: 0.0 };
+        let workload = Transfer { accounts: 4, work_ns: 0, heavy: 0.0, counts: 0 };
         let outcome = |seed| {
             let mut state = Memory::default();
             workload.populate(&mut state);

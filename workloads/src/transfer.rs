@@ -1,5 +1,7 @@
 //! Transfers between accounts, with a cost knob: few accounts conflict much, many hardly.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use atlas_smr_execution::app::Hints;
 use atlas_smr_execution::batch::UpdateBatch;
 use atlas_smr_execution::state::CRUDState;
@@ -18,6 +20,9 @@ const FUNDS: u64 = 1000;
 /// A heavy operation costs this many times as much as another.
 const HEAVY: u64 = 100;
 
+/// What operations count on, if they do. It is no part of the state, and nobody reads it.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
 /// Transfers between two accounts of a fixed set, drawn evenly.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transfer {
@@ -27,11 +32,14 @@ pub struct Transfer {
     pub work_ns: u64,
     /// Share of operations, from 0 to 1, that work 100 times as long.
     pub heavy: f64,
+    /// How often an operation counts on an atomic counter that all share, as careless statistics and reference counts do: that takes
+    /// much longer when another core does it, too.
+    pub counts: u32,
 }
 
 impl Default for Transfer {
     fn default() -> Self {
-        Transfer { accounts: 1000, work_ns: 1000, heavy: 0.0 }
+        Transfer { accounts: 1000, work_ns: 1000, heavy: 0.0, counts: 0 }
     }
 }
 
@@ -53,6 +61,7 @@ pub struct TransferRequest {
 pub struct TransferLogic {
     cost: Cost,
     heavy: Cost,
+    counts: u32,
 }
 
 impl Logic for TransferLogic {
@@ -65,6 +74,10 @@ impl Logic for TransferLogic {
         let payer = state.read_with(ACCOUNTS, &from, number);
         let payee = state.read_with(ACCOUNTS, &to, number);
         if request.heavy { self.heavy } else { self.cost }.spin();
+        for _ in 0..self.counts {
+            // Relaxed: nothing depends on it.
+            COUNTER.fetch_add(1, Ordering::Relaxed);
+        }
         if request.from == request.to {
             return payer;
         }
@@ -96,6 +109,7 @@ impl Workload for Transfer {
     fn validate(&self) -> Result<(), WorkloadError> {
         in_range("accounts", self.accounts, 2..=100_000_000)?;
         in_range("work-ns", self.work_ns, 0..=1_000_000_000)?;
+        in_range("counts", self.counts.into(), 0..=1_000_000)?;
         if !(0.0..=1.0).contains(&self.heavy) {
             let must = "a share from 0 to 1";
             return Err(WorkloadError::BadFactor { name: "heavy", value: self.heavy, must });
@@ -105,7 +119,7 @@ impl Workload for Transfer {
 
     fn logic(&self) -> TransferLogic {
         let cost = Cost::of_ns(self.work_ns as f64);
-        TransferLogic { cost, heavy: cost.times(HEAVY) }
+        TransferLogic { cost, heavy: cost.times(HEAVY), counts: self.counts }
     }
 
     fn populate(&self, state: &mut impl CRUDState) {
@@ -133,7 +147,7 @@ mod tests {
     use super::*;
     use crate::memory::{Memory, check_paths_agree, check_seeded};
 
-    const SMALL: Transfer = Transfer { accounts: 5, work_ns: 0, heavy: 0.2 };
+    const SMALL: Transfer = Transfer { accounts: 5, work_ns: 0, heavy: 0.2, counts: 2 };
 
     #[test]
     fn both_paths_agree() {
@@ -172,6 +186,7 @@ mod tests {
     fn nonsense_is_refused() {
         assert!(Transfer { accounts: 1, ..SMALL }.validate().is_err());
         assert!(Transfer { heavy: f64::NAN, ..SMALL }.validate().is_err());
+        assert!(Transfer { counts: 1_000_001, ..SMALL }.validate().is_err());
         assert!(SMALL.validate().is_ok());
     }
 }

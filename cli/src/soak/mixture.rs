@@ -34,7 +34,7 @@ pub struct Mixture {
 
 /// Transfers between the first of the accounts.
 pub fn transfer(accounts: u64) -> Transfer {
-    Transfer { accounts, work_ns: 0, heavy: 0.0 }
+    Transfer { accounts, work_ns: 0, heavy: 0.0, counts: 0 }
 }
 
 /// Operations on all keys.

@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn it_equals_the_loop() {
-        equals_the_loop(&Transfer { accounts: 3, work_ns: 0, heavy: 0.0 });
-        equals_the_loop(&Transfer { accounts: 300, work_ns: 0, heavy: 0.0 });
+        equals_the_loop(&Transfer { accounts: 3, work_ns: 0, heavy: 0.0, counts: 0 });
+        equals_the_loop(&Transfer { accounts: 300, work_ns: 0, heavy: 0.0, counts: 0 });
         equals_the_loop(&Branch { keys: 40, work_ns: 0 });
         equals_the_loop(&Kv { mix: KvMix::YcsbF, keys: 50, value_size: 30 });
     }

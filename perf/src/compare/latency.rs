@@ -17,7 +17,7 @@ use crate::stats::Spread;
 use workloads::ReplyDigest;
 
 /// What is executed: a thousand accounts, a microsecond of work.
-pub const LOAD: Transfer = Transfer { accounts: 1000, work_ns: 1000, heavy: 0.0 };
+pub const LOAD: Transfer = Transfer { accounts: 1000, work_ns: 1000, heavy: 0.0, counts: 0 };
 /// Operations in a flood of batches.
 const FLOOD: usize = 16_384;
 /// Batches that one executor gets before it is the other one's turn.

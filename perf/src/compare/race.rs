@@ -198,7 +198,7 @@ mod tests {
     use atlas_smr_execution::state::CRUDState;
     use workloads::{Plan, Transfer, Workload};
 
-    const LOAD: Transfer = Transfer { accounts: 5, work_ns: 0, heavy: 0.0 };
+    const LOAD: Transfer = Transfer { accounts: 5, work_ns: 0, heavy: 0.0, counts: 0 };
 
     /// What a race says at its end whose second state was changed by `change` beforehand.
     fn ends_equal(change: impl FnOnce(&mut ShardedState)) -> bool {

@@ -178,5 +178,7 @@ pub fn describe(load: &Load, batch: usize) -> String {
     };
     let heavy = matches!(load, Load::Transfer(transfer) if transfer.heavy > 0.0);
     let heavy = if heavy { ", 1% 100x as heavy" } else { "" };
-    format!("{}, {what}{heavy}, batch {batch}", load.name())
+    let counts = matches!(load, Load::Transfer(transfer) if transfer.counts > 0);
+    let counts = if counts { ", counting" } else { "" };
+    format!("{}, {what}{heavy}{counts}, batch {batch}", load.name())
 }

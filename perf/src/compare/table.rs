@@ -79,8 +79,18 @@ fn two_accounts() -> Vec<Ordered> {
         .collect()
 }
 
+/// Operations that take much longer ahead of turn than one after the other, each of about a microsecond or two.
+fn counting() -> Vec<Ordered> {
+    let counts = |work_ns| Transfer { accounts: 1000, work_ns, heavy: 0.0, counts: 300 };
+    let costs = [0, 1000];
+    costs
+        .into_iter()
+        .flat_map(|ns| [16, 128, 1024].map(|batch| plain(Load::Transfer(counts(ns)), batch)))
+        .collect()
+}
+
 fn transfers() -> Vec<Row> {
-    let heavy = Transfer { accounts: 1000, work_ns: 2000, heavy: 0.01 };
+    let heavy = Transfer { accounts: 1000, work_ns: 2000, heavy: 0.01, counts: 0 };
     vec![
         ordered(Load::transfer(1000, 500), 128, 1.30, 1.45),
         ordered(Load::transfer(1000, 1000), 128, 1.50, 1.70),
@@ -96,6 +106,7 @@ fn transfers() -> Vec<Row> {
         worst("transfer, 2 accounts, any cost, any batch", two_accounts(), 0.95, 0.98),
         ordered(Load::Branch(Branch { keys: 1000, work_ns: 1000 }), 128, 1.45, 1.65),
         ordered(Load::Transfer(heavy), 1024, 1.85, 1.92),
+        worst("transfer, 1000 accounts, all count on one counter, any batch", counting(), 0.95, 0.97),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use super::Way;
 use super::cost::Cost;
+use super::inflation::Lengths;
 
 /// What counts of a burst lasts so long.
 pub const BURST_NS: f64 = 300_000.0;
@@ -32,6 +33,8 @@ pub struct Burst {
     /// Of those that count.
     total: Cost,
     slowest: Cost,
+    /// How long operations are.
+    pub lengths: Lengths,
 }
 
 impl Burst {
@@ -45,6 +48,7 @@ impl Burst {
             disturbed: 0,
             total: Cost::default(),
             slowest: Cost::default(),
+            lengths: Lengths::default(),
         }
     }
 
@@ -54,8 +58,8 @@ impl Burst {
         self.disturbed < DISTURBED
     }
 
-    /// Takes in a run.
-    pub fn add(&mut self, took_ns: f64, amount: f64) {
+    /// Takes in a run of `len` operations.
+    pub fn add(&mut self, len: usize, took_ns: f64, amount: f64) {
         self.disturbed = 0;
         if self.cold > 1 || (took_ns < LONG_NS && (self.cold > 0 || self.cold_ns > 0.0)) {
             self.cold = self.cold.saturating_sub(1);
@@ -63,6 +67,7 @@ impl Burst {
             return;
         }
         self.runs += 1;
+        self.lengths.add(amount / len as f64, 1.0);
         self.total.add(took_ns, amount, 1.0);
         if self.slowest.get().is_none_or(|slowest| took_ns / amount > slowest) {
             self.slowest = Cost { took_ns, amount };

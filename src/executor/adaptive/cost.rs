@@ -1,5 +1,7 @@
 //! What ways cost, lately and on average.
 
+use super::inflation::Inflation;
+use super::trials::Pause;
 use super::{Consent, Way};
 
 /// The weight of the newest measurement.
@@ -56,6 +58,10 @@ pub struct Common {
     pub considerate: bool,
     /// What they cost by way.
     pub cost: [Cost; Way::ALL.len()],
+    /// How much longer operations take ahead of turn, by what was found last.
+    pub inflation: Inflation,
+    /// The time until that is to be found out again.
+    pub comparisons: Pause,
     /// The share of units that had to be replayed, by way.
     pub replayed: [Average; Way::ALL.len()],
 }

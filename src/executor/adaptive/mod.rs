@@ -15,7 +15,9 @@
 //! What is compared is time per operation, as long as operations are short. Longer ones, and shorter ones where that shows, may
 //! differ much from batch to batch, so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,
 //! and tell what the batch would have taken one after the other: what is compared is the share of that which it did take.
-//! Of one operation after the other that share is one, so that way needs no trying. Such batches differ also in what they gain,
+//! Of one operation after the other that share is one, so that way need not be tried to be judged. But operations may take longer ahead
+//! of turn than one after the other, by more than the engine's part, which is known: by how much shows where now and then
+//! some batches run that way (inflation.rs). Such batches differ also in what they gain,
 //! so that a handful of them says little. Therefore what batches of all sizes have shown counts in each class like some that it
 //! had before its first own, and of two ways that look alike the one is preferred whose units are not stale.
 //!
@@ -27,6 +29,8 @@
 mod burst;
 mod class;
 mod cost;
+mod inflation;
+mod measuring;
 mod sharing;
 #[cfg(test)]
 mod tests;
@@ -185,7 +189,7 @@ impl Governor {
 
     /// Takes in that a batch of `len` operations took so long, and not because of its way.
     pub(crate) fn pass_over(&mut self, len: usize, took: Duration) {
-        self.classes[size_class(len)].pass_over(len, took);
+        self.classes[size_class(len)].pass_over(len, took, &mut self.common);
     }
 
     /// Takes in how a batch of `len` operations that ran in `way` went.

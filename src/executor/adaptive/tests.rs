@@ -245,6 +245,48 @@ fn operations_are_measured_the_more_often_the_less_batches_are_alike() {
     }
 }
 
+/// Runs `batches` whose operations take `ns` in the loop, and are measured to take `inflated` times as long ahead of turn, where a
+/// batch takes this share of the loop's time; returns how many ran ahead of turn.
+fn ahead_of_turn(governor: &mut Governor, batches: usize, ns: f64, inflated: f64, share: f64) -> usize {
+    let mut ahead = 0;
+    for batch in 0..batches {
+        let plan = governor.plan(128);
+        // Batches are not quite alike.
+        let ns = ns * (0.97 + 0.01 * (batch * 5 % 7) as f64);
+        let is_ahead = plan.way != Way::Sequential;
+        ahead += usize::from(is_ahead);
+        let took = Duration::from_nanos((ns * if is_ahead { share } else { 1.0 } * 128.0) as u64);
+        governor.record(128, plan.way, took, measured(plan, 128, ns * inflated));
+    }
+    ahead
+}
+
+#[test]
+fn operations_that_take_longer_ahead_of_turn_do_not_make_that_look_better() {
+    // As where cores are far apart, or share execution units: two thirds of what operations are measured to take is no gain.
+    let ahead = |inflated, share| {
+        ahead_of_turn(&mut Governor::new(2, Consent::default()), 3000, 2000.0, inflated, share)
+    };
+    let taken = [ahead(1.5, 1.1), ahead(1.5, 0.8), ahead(1.0, 0.8)];
+    assert!(taken[0] < 300 && taken[1] > 2800 && taken[2] > 2800, "{taken:?}");
+}
+
+#[test]
+fn operations_that_begin_to_take_longer_ahead_of_turn_are_compared_again() {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut ahead = |inflated, share| ahead_of_turn(&mut governor, 10_000, 2000.0, inflated, share);
+    let taken = [ahead(1.0, 0.6), ahead(1.6, 1.1), ahead(1.0, 0.6)];
+    assert!(taken[0] > 9900 && taken[1] < 3000 && taken[2] > 7000, "{taken:?}");
+}
+
+#[test]
+fn operations_that_have_become_longer_cost_no_more_than_a_few_comparisons() {
+    let mut governor = Governor::new(2, Consent::default());
+    let ahead: usize =
+        (0..100).map(|round| ahead_of_turn(&mut governor, 100, 2000.0 * 1.05f64.powi(round), 1.0, 0.6)).sum();
+    assert!(ahead > 9800, "{ahead}");
+}
+
 #[test]
 fn what_others_have_shown_counts_less_the_more_is_known() {
     let mut governor = Governor::new(2, Consent { hints: true, ..Consent::default() });

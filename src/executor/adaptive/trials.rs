@@ -29,15 +29,25 @@ pub struct Outcome {
 
 /// The time between bursts.
 #[derive(Clone, Copy, Debug, Default)]
-struct Pause {
+pub struct Pause {
     left_ns: f64,
     /// How long it is, in bursts.
     bursts: f64,
 }
 
 impl Pause {
+    /// Takes in that so much time has passed.
+    pub fn pass(&mut self, ns: f64) {
+        self.left_ns -= ns;
+    }
+
+    /// True if enough time has passed.
+    pub fn is_over(&self) -> bool {
+        self.left_ns <= 0.0
+    }
+
     /// Begins after a burst.
-    fn begin(&mut self, Outcome { lost, took_ns, first, measured }: Outcome) {
+    pub fn begin(&mut self, Outcome { lost, took_ns, first, measured }: Outcome) {
         let bursts = lost.map_or(0.0, |lost| {
             // A burst that went badly by chance is not to count for long.
             let most = (self.bursts * 4.0).clamp(SECOND_PAUSE, LONGEST_PAUSE);
@@ -46,6 +56,12 @@ impl Pause {
         self.bursts = bursts.max(if measured { FIRST_MEASURED_PAUSE } else { FIRST_PAUSE });
         let longest = if first { SECOND_PAUSE_NS } else { f64::INFINITY };
         self.left_ns = (self.bursts * took_ns.max(BURST_NS)).min(longest);
+    }
+
+    /// Begins after a burst that was disturbed: what it could not find out now it is to find out later.
+    pub fn begin_anew(&mut self) {
+        self.bursts = (self.bursts * 2.0).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.left_ns = self.bursts * BURST_NS;
     }
 }
 
@@ -72,18 +88,18 @@ impl Default for Trials {
 impl Trials {
     /// Takes in that so much time has passed.
     pub fn pass(&mut self, ns: f64) {
-        self.turns.left_ns -= ns;
-        self.promises.left_ns -= ns;
+        self.turns.pass(ns);
+        self.promises.pass(ns);
     }
 
     /// True if it is no way's turn yet.
     pub fn is_paused(&self) -> bool {
-        self.turns.left_ns > 0.0
+        !self.turns.is_over()
     }
 
     /// True if a promising way has waited long enough.
     fn has_waited(&self) -> bool {
-        self.promising.is_some() && self.promises.left_ns <= 0.0
+        self.promising.is_some() && self.promises.is_over()
     }
 
     /// True if something is to be tried now.
@@ -117,11 +133,9 @@ impl Trials {
         self.pause().begin(outcome);
     }
 
-    /// Takes in that the last burst was disturbed: what it could not find out now it is to find out later.
+    /// Takes in that the last burst was disturbed.
     pub fn give_up(&mut self) {
-        let pause = self.pause();
-        pause.bursts = (pause.bursts * 2.0).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        pause.left_ns = pause.bursts * BURST_NS;
+        self.pause().begin_anew();
     }
 
     /// The pause after the last burst.

@@ -1,12 +1,16 @@
 //! What is known of batches of about one size.
 
+mod judging;
+
 use std::time::Duration;
 
-use super::Way;
-use super::burst::Burst;
-use super::cost::{Average, Common, Cost, WEIGHT};
-use super::sharing::Sharing;
-use super::trials::{Outcome, Trials};
+use crate::executor::adaptive::Way;
+use crate::executor::adaptive::burst::Burst;
+use crate::executor::adaptive::cost::{Average, Common, Cost, WEIGHT};
+use crate::executor::adaptive::inflation::{Inflation, Lengths};
+use crate::executor::adaptive::measuring::Difference;
+use crate::executor::adaptive::sharing::Sharing;
+use crate::executor::adaptive::trials::{Outcome, Trials};
 use crate::retire::Counts;
 
 /// A batch worth less than this is over before a worker has come.
@@ -28,31 +32,8 @@ const UNTIMED: u32 = 32;
 const SURPRISE: f64 = 100.0;
 /// One batch counts as at most this many times the average.
 const MOST_RISE: f64 = 2.0;
-/// From this time per operation on, operations are measured; where batches differ by more than `DIFFERENT`, already from the
-/// second one on: of two short ones, too, the first says little about the second. They stop being so only below the third one:
-/// what batches of both kinds take could not be compared, and measuring short ones costs less than a percent.
-const MEASURED_NS: f64 = 1_400.0;
-const MEASURED_IF_DIFFERENT_NS: f64 = 700.0;
-const STILL_MEASURED_NS: f64 = 350.0;
-/// How far the time per operation of a batch is from the average, on average, as a share of that. One that was disturbed does
-/// not come near this.
-const DIFFERENT: f64 = 0.25;
-const DIFFERENCE_WEIGHT: f64 = 0.0625;
-/// One measurement for so much work; more where batches are not alike, because there a few long operations may decide, and
-/// those measured stand for all.
-const MEASURING_NS: f64 = 8_000.0;
-const MEASURING_IF_UNLIKE_NS: f64 = 3_000.0;
-const UNLIKE: f64 = 0.05;
 /// The other way must be this much better to be adopted.
 const BETTER: f64 = 0.98;
-/// What operations are measured to take contains the engine's part: against the loop, a way's cost is multiplied by this.
-const ENGINE: [f64; Way::ALL.len()] = [1.0, 1.06, 1.03, 1.0];
-/// Where others want cores, too, what takes all of them costs so much more against the loop.
-const ALL_CORES: f64 = 1.2;
-/// Where much is stale, they are measured to take still longer, because what they look at was just written by another core:
-/// on recorded blocks of short operations, about so much for each that is stale. Such ways would look better than those that
-/// avoid it.
-const STALE_NS: f64 = 1_000.0;
 /// From this share of replayed units on, it is worth a thought how to avoid them.
 const CONTENDED: f64 = 0.03;
 /// What is left of a measured batch's weight with the next one. Batches differ, so more of them count.
@@ -65,8 +46,8 @@ const COMMON: f64 = 4.0;
 pub struct Class {
     /// Time of an operation, on one thread.
     operation_ns: Average,
-    /// How far from that batches are, as a share of it.
-    difference: f64,
+    /// How far from that batches are.
+    difference: Difference,
     /// Operations are measured whose position is a multiple of this; none if it is 0.
     measured: usize,
     /// What a batch takes one operation after the other, where they are measured.
@@ -78,6 +59,9 @@ pub struct Class {
     /// The share of units that had to be replayed, by way.
     replayed: [Average; Way::ALL.len()],
     in_use: Way,
+    /// How long operations are in the way in use, where they are measured.
+    lengths: Lengths,
+    inflation: Inflation,
     trials: Trials,
     burst: Option<Burst>,
     /// So many batches to come, of no more operations than `longest_untimed`, run sequentially and are not timed.
@@ -89,14 +73,15 @@ impl Default for Class {
     fn default() -> Self {
         Class {
             operation_ns: Average::default(),
-            // Until it is known.
-            difference: 2.0 * UNLIKE,
+            difference: Difference::default(),
             measured: 0,
             worth: Average::default(),
             cost: Default::default(),
             common: [COMMON; Way::ALL.len()],
             replayed: Default::default(),
             in_use: Way::Sequential,
+            lengths: Lengths::default(),
+            inflation: Inflation::default(),
             trials: Trials::default(),
             burst: None,
             untimed: 0,
@@ -127,13 +112,22 @@ impl Class {
             return Way::Sequential;
         }
         if self.burst.is_none()
-            && self.trials.are_due()
-            && let Some(way) = self.trials.next(Way::ALL.map(|way| self.is_worth_a_try(way, common)))
+            && let Some(way) = self.next(common)
         {
             let cold = if self.cost_of(way, common).is_none() { FIRST_COLD } else { 1 };
             self.burst = Some(Burst::begin(way, cold));
         }
         self.burst.map_or(self.in_use, |burst| burst.way)
+    }
+
+    /// The way to try now, if any is.
+    fn next(&mut self, common: &Common) -> Option<Way> {
+        let is_compared = self.measured > 0 && self.in_use != Way::Sequential && self.lengths.are_known();
+        if is_compared && common.comparisons.is_over() {
+            return Some(Way::Sequential);
+        }
+        let is_worth_it = Way::ALL.map(|way| self.is_worth_a_try(way, common));
+        if self.trials.are_due() { self.trials.next(is_worth_it) } else { None }
     }
 
     /// True if a batch of `len` operations runs sequentially, and is not timed: it counts as one like the last that was.
@@ -170,7 +164,7 @@ impl Class {
                 common.replayed[way as usize].add(share);
             }
         }
-        self.trials.pass(took_ns);
+        self.pass(took_ns, common);
         self.learn(len, way, took_ns, worked_ns, common);
         let Some(amount) = self.amount(len, way, took_ns, worked_ns) else {
             return;
@@ -182,7 +176,7 @@ impl Class {
         let (least, kept) = if self.measured > 0 { (MEASURED_RUNS, KEPT) } else { (RUNS, 1.0 - WEIGHT) };
         match &mut self.burst {
             Some(burst) if burst.way == way => {
-                burst.add(took_ns, amount);
+                burst.add(len, took_ns, amount);
                 if burst.is_over(in_use, least) {
                     let burst = *burst;
                     self.end_burst(burst, common);
@@ -192,6 +186,9 @@ impl Class {
                 // A thread may not have been on its core for a while; the next batches tell.
                 let known = self.cost[way as usize].get();
                 let most = known.map_or(f64::INFINITY, |cost| MOST_RISE * cost * amount);
+                if way == self.in_use {
+                    self.lengths.add(amount / len as f64, kept);
+                }
                 self.add(way, Cost { took_ns: took_ns.min(most), amount }, kept, common);
                 self.reconsider(common);
             }
@@ -222,12 +219,25 @@ impl Class {
     }
 
     /// Takes in that a batch of `len` operations took so long, and not because of its way.
-    pub fn pass_over(&mut self, len: usize, took: Duration) {
-        self.trials.pass((took.as_nanos() as f64).min(self.longest(len)));
-        if self.burst.as_mut().is_some_and(|burst| !burst.bears_disturbance()) {
+    pub fn pass_over(&mut self, len: usize, took: Duration, common: &mut Common) {
+        self.pass((took.as_nanos() as f64).min(self.longest(len)), common);
+        if let Some(burst) = self.burst.as_mut()
+            && !burst.bears_disturbance()
+        {
+            let burst = *burst;
             self.burst = None;
-            self.trials.give_up();
+            if self.compares(&burst) {
+                common.comparisons.begin_anew();
+            } else {
+                self.trials.give_up();
+            }
         }
+    }
+
+    /// Takes in that so much time has passed.
+    fn pass(&mut self, ns: f64, common: &mut Common) {
+        self.trials.pass(ns);
+        common.comparisons.pass(ns);
     }
 
     /// How long a batch of `len` operations can have taken, in nanoseconds.
@@ -243,22 +253,15 @@ impl Class {
             let most = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * MOST_RISE);
             let ns = (taken / len as f64).min(most);
             if let Some(average) = self.operation_ns.0 {
-                self.difference += DIFFERENCE_WEIGHT * ((ns / average - 1.0).abs() - self.difference);
+                self.difference.add(ns, average);
             }
             self.operation_ns.add(ns);
         }
-        let bound = match self.measured {
-            0 if self.difference > DIFFERENT => MEASURED_IF_DIFFERENT_NS,
-            0 => MEASURED_NS,
-            _ => STILL_MEASURED_NS,
-        };
-        let long = self.operation_ns.0.filter(|&ns| ns >= bound);
-        let every_ns = if self.difference > UNLIKE { MEASURING_IF_UNLIKE_NS } else { MEASURING_NS };
-        let measured = long.map_or(0, |ns| (every_ns / ns).ceil() as usize);
+        let measured = self.operation_ns.0.map_or(0, |ns| self.difference.measured(ns, self.measured > 0));
         if (measured > 0) != (self.measured > 0) {
             // Costs are in another measure from here on.
             (self.cost, self.common) = (Default::default(), [COMMON; Way::ALL.len()]);
-            self.burst = None;
+            (self.burst, self.lengths) = (None, Lengths::default());
             self.measured = measured;
             self.reconsider(common);
             let knows = measured > 0 && common.is_known();
@@ -277,40 +280,6 @@ impl Class {
         }
     }
 
-    /// What is known of a way's cost.
-    fn cost_of(&self, way: Way, common: &Common) -> Option<f64> {
-        let cost = self.cost[way as usize];
-        match (self.measured, way) {
-            (0, _) => cost.get(),
-            (_, Way::Sequential) => Some(1.0),
-            _ => {
-                let amount = self.common[way as usize] * self.worth.0.unwrap_or(1.0);
-                cost.and(common.cost[way as usize], amount).get()
-            }
-        }
-    }
-
-    /// What one way costs for what the other costs; less than 1 if it is better.
-    fn judged(&self, (way, cost): (Way, f64), (other, other_cost): (Way, f64), common: &Common) -> f64 {
-        let against_loop = way == Way::Sequential || other == Way::Sequential;
-        let taken = |way| if common.considerate && way != Way::Sequential { ALL_CORES } else { 1.0 };
-        let plain = cost / other_cost * taken(way) / taken(other);
-        match self.operation_ns.0 {
-            Some(ns) if self.measured > 0 => {
-                let stale = |way| 1.0 + self.stale(way, common) * STALE_NS / ns;
-                let measured = |way| if against_loop { ENGINE[way as usize] } else { stale(way) };
-                let judged = plain * measured(way) / measured(other);
-                // Who is not better than the loop is not better than anybody: else ways could take turns.
-                if against_loop { judged } else { judged.max(cost * taken(way) * ENGINE[way as usize]) }
-            }
-            _ => plain,
-        }
-    }
-
-    fn cost_in_use(&self, common: &Common) -> f64 {
-        self.cost_of(self.in_use, common).unwrap_or(f64::INFINITY)
-    }
-
     /// Where operations are measured, each batch says something about the way in use that holds against all others. Where
     /// they are not, another may have been better only because operations were: then it is tried again soon.
     fn reconsider(&mut self, common: &Common) {
@@ -325,11 +294,16 @@ impl Class {
         let better = best.map(|(way, _)| way);
         match better {
             Some(way) if self.measured > 0 => {
-                self.in_use = way;
+                (self.in_use, self.lengths) = (way, Lengths::default());
                 self.trials.hurry();
             }
             _ => self.trials.promise(better.filter(|&way| self.is_worth_a_try(way, common))),
         }
+    }
+
+    /// True if a burst is there only to compare what operations take.
+    fn compares(&self, burst: &Burst) -> bool {
+        self.measured > 0 && burst.way == Way::Sequential
     }
 
     /// True if many units had to be replayed that ran on one moment.
@@ -355,6 +329,7 @@ impl Class {
         let first = self.cost[burst.way as usize].get().is_none();
         if self.measured > 0 {
             self.add(burst.way, burst.all(), KEPT.powf(f64::from(burst.runs)), common);
+            self.compare_lengths(&burst, common);
         } else {
             self.cost[burst.way as usize] = Cost { took_ns: burst.cost(), amount: 1.0 };
         }
@@ -367,10 +342,15 @@ impl Class {
         }
         let wins = self.judged((burst.way, cost), (self.in_use, in_use), common) < BETTER;
         if wins {
-            self.in_use = burst.way;
+            (self.in_use, self.lengths) = (burst.way, burst.lengths);
         }
         let lost = (!wins).then(|| burst.cost() / in_use - 1.0);
-        self.trials.end(Outcome { lost, took_ns, first, measured: self.measured > 0 });
+        let outcome = Outcome { lost, took_ns, first, measured: self.measured > 0 };
+        if self.compares(&burst) {
+            common.comparisons.begin(Outcome { first: false, ..outcome });
+        } else {
+            self.trials.end(outcome);
+        }
         // Each way gets its first burst at once.
         let untried = |way| self.is_worth_a_try(way, common) && self.cost_of(way, common).is_none();
         if Way::ALL.into_iter().any(untried) {

@@ -57,7 +57,7 @@ impl Effort {
     /// For a look at all rows in less than two minutes.
     pub const QUICK: Effort = Effort {
         pairs: 3,
-        more_pairs: 1,
+        more_pairs: 0,
         patience: Duration::ZERO,
         calibration: Duration::from_millis(200),
         sample: Duration::from_millis(10),

@@ -1,7 +1,6 @@
 //! What ways cost, lately and on average.
 
 use super::inflation::Inflation;
-use super::trials::Pause;
 use super::{Consent, Way};
 
 /// The weight of the newest measurement.
@@ -60,8 +59,6 @@ pub struct Common {
     pub cost: [Cost; Way::ALL.len()],
     /// How much longer operations take ahead of turn, by what was found last.
     pub inflation: Inflation,
-    /// The time until that is to be found out again.
-    pub comparisons: Pause,
     /// The share of units that had to be replayed, by way.
     pub replayed: [Average; Way::ALL.len()],
 }

@@ -9,8 +9,8 @@ use super::Way;
 
 /// By how many times as long operations are measured to take at least, by way: that is the engine's part.
 const ENGINE: [f64; Way::ALL.len()] = [1.0, 1.06, 1.03, 1.0];
-/// Fewer batches say nothing.
-const FEWEST: f64 = 4.0;
+/// Fewer batches say nothing; older ones count less than one.
+const FEWEST: f64 = 3.5;
 /// Batches are never more alike than that, as the standard deviation of the logarithm.
 const ALIKE: f64 = 0.02;
 /// How many standard errors off a mean may be.
@@ -60,11 +60,9 @@ impl Lengths {
 pub struct Inflation(pub Option<f64>);
 
 impl Inflation {
-    /// Compares lengths ahead of turn with lengths one after the other.
-    pub fn compare(&mut self, ahead: Lengths, in_turn: Lengths) {
-        if let Some(longer) = ahead.exceed(&in_turn) {
-            *self = Inflation(Some(longer.max(0.0).exp()));
-        }
+    /// Compares lengths ahead of turn with lengths one after the other; `None` if too little is known of them.
+    pub fn compare(ahead: &Lengths, in_turn: &Lengths) -> Option<Inflation> {
+        ahead.exceed(in_turn).map(|longer| Inflation(Some(longer.max(0.0).exp())))
     }
 
     /// How many times as long operations are measured to take in a way as in the loop; `common` is what is known of others.
@@ -85,9 +83,7 @@ mod tests {
     }
 
     fn factor(ahead: Lengths, in_turn: Lengths) -> Option<f64> {
-        let mut inflation = Inflation::default();
-        inflation.compare(ahead, in_turn);
-        inflation.0
+        Inflation::compare(&ahead, &in_turn).and_then(|inflation| inflation.0)
     }
 
     #[test]

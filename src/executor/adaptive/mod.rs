@@ -163,10 +163,10 @@ impl Governor {
         let class = &mut self.classes[size_class(len)];
         let decided = len < 2 || !timed;
         let way = if decided { Way::Sequential } else { class.way(len, &self.common) };
-        let contended = class.is_contended(&self.common);
+        let (contended, compares) = (class.is_contended(&self.common), class.compares());
         let plan = self.plan_by(way, len);
         // Short operations, which are not measured, would notice the look.
-        let looks_for_chain = contended && self.common.consent.hints && plan.measured > 0;
+        let looks_for_chain = contended && self.common.consent.hints && (plan.measured > 0 || compares);
         Plan { looks_for_chain, timed, ..plan }
     }
 
@@ -189,7 +189,7 @@ impl Governor {
 
     /// Takes in that a batch of `len` operations took so long, and not because of its way.
     pub(crate) fn pass_over(&mut self, len: usize, took: Duration) {
-        self.classes[size_class(len)].pass_over(len, took, &mut self.common);
+        self.classes[size_class(len)].pass_over(len, took);
     }
 
     /// Takes in how a batch of `len` operations that ran in `way` went.

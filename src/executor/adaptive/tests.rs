@@ -288,6 +288,42 @@ fn operations_that_have_become_longer_cost_no_more_than_a_few_comparisons() {
 }
 
 #[test]
+fn comparisons_that_are_disturbed_are_given_up() {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut ahead = 0;
+    for batch in 0..3000 {
+        let plan = governor.plan(128);
+        let is_ahead = plan.way != Way::Sequential;
+        ahead += usize::from(is_ahead);
+        let took = Duration::from_micros(if is_ahead { 150 } else { 256 });
+        if batch < 100 || is_ahead {
+            governor.record(128, plan.way, took, measured(plan, 128, 2000.0));
+        } else {
+            governor.pass_over(128, took);
+        }
+    }
+    assert!(ahead > 2800, "{ahead}");
+}
+
+#[test]
+fn batches_of_many_sizes_are_not_compared_more_often_than_those_of_one() {
+    let mut governor = Governor::new(2, Consent::default());
+    let (mut sequential_ns, mut all_ns) = (0.0, 0.0);
+    for batch in 0..4000 {
+        let len = [5, 20, 150, 1200][batch % 4];
+        let plan = governor.plan(len);
+        let is_ahead = plan.way != Way::Sequential;
+        let ns = 4000.0 * len as f64 * if is_ahead { 0.6 } else { 1.0 };
+        governor.record(len, plan.way, Duration::from_nanos(ns as u64), measured(plan, len, 4200.0));
+        if batch >= 400 {
+            all_ns += ns;
+            sequential_ns += if is_ahead { 0.0 } else { ns };
+        }
+    }
+    assert!(sequential_ns > 0.0 && sequential_ns < 0.03 * all_ns, "{sequential_ns} of {all_ns}");
+}
+
+#[test]
 fn what_others_have_shown_counts_less_the_more_is_known() {
     let mut governor = Governor::new(2, Consent { hints: true, ..Consent::default() });
     let mut run = |len: usize, by_hints: f64| {

@@ -1,4 +1,5 @@
-//! When which other way is tried: each in its turn, and out of turn one that seems to be better.
+//! When which other way is tried: each in its turn, and out of turn one that seems to be better, or the sequential one only to compare
+//! what operations take.
 
 use super::Way;
 use super::burst::BURST_NS;
@@ -13,6 +14,8 @@ const SECOND_PAUSE: f64 = 64.0;
 const SECOND_PAUSE_NS: f64 = 100_000_000.0;
 /// What a burst has lost should be about this share of the time until the next one.
 const LOST: f64 = 0.01;
+/// A class that begins with what others know compares operations itself only after so many times its first pause.
+const COMPARED_LATER: f64 = 16.0;
 
 /// What a burst has shown.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +32,7 @@ pub struct Outcome {
 
 /// The time between bursts.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pause {
+struct Pause {
     left_ns: f64,
     /// How long it is, in bursts.
     bursts: f64,
@@ -37,17 +40,17 @@ pub struct Pause {
 
 impl Pause {
     /// Takes in that so much time has passed.
-    pub fn pass(&mut self, ns: f64) {
+    fn pass(&mut self, ns: f64) {
         self.left_ns -= ns;
     }
 
     /// True if enough time has passed.
-    pub fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.left_ns <= 0.0
     }
 
     /// Begins after a burst.
-    pub fn begin(&mut self, Outcome { lost, took_ns, first, measured }: Outcome) {
+    fn begin(&mut self, Outcome { lost, took_ns, first, measured }: Outcome) {
         let bursts = lost.map_or(0.0, |lost| {
             // A burst that went badly by chance is not to count for long.
             let most = (self.bursts * 4.0).clamp(SECOND_PAUSE, LONGEST_PAUSE);
@@ -59,10 +62,22 @@ impl Pause {
     }
 
     /// Begins after a burst that was disturbed: what it could not find out now it is to find out later.
-    pub fn begin_anew(&mut self) {
+    fn begin_anew(&mut self) {
         self.bursts = (self.bursts * 2.0).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         self.left_ns = self.bursts * BURST_NS;
     }
+}
+
+/// Why a way is tried.
+#[derive(Clone, Copy, Debug, Default)]
+enum Why {
+    /// It is its turn.
+    #[default]
+    Turn,
+    /// It seems to be better than the one in use.
+    Promise,
+    /// To compare what operations take.
+    Comparison,
 }
 
 /// What is tried when.
@@ -74,14 +89,21 @@ pub struct Trials {
     /// A way that seems to be better than the one in use.
     promising: Option<Way>,
     promises: Pause,
-    /// The last burst was not in its turn.
-    out_of_turn: bool,
+    comparisons: Pause,
+    /// Why the last burst was.
+    why: Why,
 }
 
 impl Default for Trials {
     fn default() -> Self {
-        let (turns, promises) = (Pause::default(), Pause::default());
-        Trials { last: Way::Sequential, turns, promising: None, promises, out_of_turn: false }
+        Trials {
+            last: Way::Sequential,
+            turns: Pause::default(),
+            promising: None,
+            promises: Pause::default(),
+            comparisons: Pause::default(),
+            why: Why::default(),
+        }
     }
 }
 
@@ -90,6 +112,7 @@ impl Trials {
     pub fn pass(&mut self, ns: f64) {
         self.turns.pass(ns);
         self.promises.pass(ns);
+        self.comparisons.pass(ns);
     }
 
     /// True if it is no way's turn yet.
@@ -102,19 +125,23 @@ impl Trials {
         self.promising.is_some() && self.promises.is_over()
     }
 
-    /// True if something is to be tried now.
-    pub fn are_due(&self) -> bool {
-        !self.is_paused() || self.has_waited()
+    /// True if something is to be tried now; `compares` says if operations can be compared.
+    pub fn are_due(&self, compares: bool) -> bool {
+        !self.is_paused() || self.has_waited() || (compares && self.comparisons.is_over())
     }
 
-    /// The way to try now, of those that are worth it.
-    pub fn next(&mut self, is_worth_it: [bool; Way::ALL.len()]) -> Option<Way> {
+    /// The way to try now, of those that are worth it, or the sequential one if operations can be compared and it is time.
+    pub fn next(&mut self, is_worth_it: [bool; Way::ALL.len()], compares: bool) -> Option<Way> {
+        if compares && self.comparisons.is_over() {
+            self.why = Why::Comparison;
+            return Some(Way::Sequential);
+        }
         let is_worth_it = |&way: &Way| is_worth_it[way as usize];
         let promising = self.promising.filter(|_| self.has_waited()).filter(is_worth_it);
         let mut turns = Way::ALL.into_iter().cycle().skip(self.last as usize + 1).take(Way::ALL.len());
         let turn = if self.is_paused() { None } else { turns.find(is_worth_it) };
         let next = promising.or(turn)?;
-        self.out_of_turn = promising.is_some();
+        self.why = if promising.is_some() { Why::Promise } else { Why::Turn };
         (self.last, self.promising) = (next, None);
         Some(next)
     }
@@ -130,17 +157,30 @@ impl Trials {
 
     /// Takes in what the last burst has shown.
     pub fn end(&mut self, outcome: Outcome) {
-        self.pause().begin(outcome);
+        match self.why {
+            Why::Turn => self.turns.begin(outcome),
+            Why::Promise => self.promises.begin(outcome),
+            Why::Comparison => self.compared(outcome.lost.unwrap_or(0.0), outcome.took_ns),
+        }
+        if matches!(self.why, Why::Comparison) && outcome.lost.is_none() {
+            // Whether it was chance, the others' next turn tells.
+            self.hurry();
+        }
+    }
+
+    /// Takes in that operations have been compared: a burst for that alone would have lost this share of so much time.
+    pub fn compared(&mut self, lost: f64, took_ns: f64) {
+        self.comparisons.begin(Outcome { lost: Some(lost), took_ns, first: false, measured: true });
     }
 
     /// Takes in that the last burst was disturbed.
     pub fn give_up(&mut self) {
-        self.pause().begin_anew();
-    }
-
-    /// The pause after the last burst.
-    fn pause(&mut self) -> &mut Pause {
-        if self.out_of_turn { &mut self.promises } else { &mut self.turns }
+        let pause = match self.why {
+            Why::Turn => &mut self.turns,
+            Why::Promise => &mut self.promises,
+            Why::Comparison => &mut self.comparisons,
+        };
+        pause.begin_anew();
     }
 
     /// True if no burst has ended yet.
@@ -157,5 +197,6 @@ impl Trials {
     pub fn start_over(&mut self, pause_ns: f64) {
         *self = Trials { last: self.last, ..Trials::default() };
         self.turns.left_ns = pause_ns;
+        self.comparisons.left_ns = COMPARED_LATER * pause_ns;
     }
 }

@@ -1,7 +1,7 @@
 //! Several batches as one: which, and how.
 //!
 //! A governor of its own learns by their length what such batches gain. To it, one by one is one of the ways: the one that the
-//! sequential loop is for a batch.
+//! sequential loop is for a batch, although batches that are executed one by one may themselves run on all threads.
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use crate::executor::adaptive::inflation::Inflation;
 
 /// Where others want cores, too, what takes all of them costs so much more against the loop.
 const ALL_CORES: f64 = 1.2;
-/// Where much is stale, they are measured to take still longer, because what they look at was just written by another core:
+/// Where much is stale, operations are measured to take still longer, because what they look at was just written by another core:
 /// on recorded blocks of short operations, about so much for each that is stale. Such ways would look better than those that
 /// avoid it.
 const STALE_NS: f64 = 1_000.0;
@@ -56,11 +56,18 @@ impl Class {
 
     /// Compares how long operations are in the loop and ahead of turn, if one is the way in use and the other that of a burst.
     pub(super) fn compare_lengths(&mut self, burst: &Burst, common: &mut Common) {
-        match (burst.way, self.in_use) {
-            (Way::Sequential, _) => self.inflation.compare(self.lengths, burst.lengths),
-            (_, Way::Sequential) => self.inflation.compare(burst.lengths, self.lengths),
+        let (ahead, in_turn) = match (burst.way, self.in_use) {
+            (Way::Sequential, _) => (&self.lengths, &burst.lengths),
+            (_, Way::Sequential) => (&burst.lengths, &self.lengths),
             _ => return,
+        };
+        if let Some(found) = Inflation::compare(ahead, in_turn) {
+            (self.inflation, common.inflation) = (found, found);
+            if burst.way != Way::Sequential {
+                // What a burst for that alone would have lost if this way were in use.
+                let cost = burst.cost();
+                self.trials.compared(1.0 / cost - 1.0, burst.typical_ns(cost));
+            }
         }
-        common.inflation = Inflation(self.inflation.0.or(common.inflation.0));
     }
 }

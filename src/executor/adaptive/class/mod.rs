@@ -111,23 +111,19 @@ impl Class {
         if per_operation * (len as f64) < WORTH_SPREADING_NS {
             return Way::Sequential;
         }
+        let ahead = self.in_use != Way::Sequential;
+        let compares = self.measured > 0 && self.lengths.are_known();
         if self.burst.is_none()
-            && let Some(way) = self.next(common)
+            // What operations take ahead of turn has to be compared with something.
+            && (ahead || compares || self.measured == 0)
+            && self.trials.are_due(ahead && compares)
+            && let Some(way) =
+                self.trials.next(Way::ALL.map(|way| self.is_worth_a_try(way, common)), ahead && compares)
         {
             let cold = if self.cost_of(way, common).is_none() { FIRST_COLD } else { 1 };
             self.burst = Some(Burst::begin(way, cold));
         }
         self.burst.map_or(self.in_use, |burst| burst.way)
-    }
-
-    /// The way to try now, if any is.
-    fn next(&mut self, common: &Common) -> Option<Way> {
-        let is_compared = self.measured > 0 && self.in_use != Way::Sequential && self.lengths.are_known();
-        if is_compared && common.comparisons.is_over() {
-            return Some(Way::Sequential);
-        }
-        let is_worth_it = Way::ALL.map(|way| self.is_worth_a_try(way, common));
-        if self.trials.are_due() { self.trials.next(is_worth_it) } else { None }
     }
 
     /// True if a batch of `len` operations runs sequentially, and is not timed: it counts as one like the last that was.
@@ -164,7 +160,7 @@ impl Class {
                 common.replayed[way as usize].add(share);
             }
         }
-        self.pass(took_ns, common);
+        self.trials.pass(took_ns);
         self.learn(len, way, took_ns, worked_ns, common);
         let Some(amount) = self.amount(len, way, took_ns, worked_ns) else {
             return;
@@ -219,25 +215,12 @@ impl Class {
     }
 
     /// Takes in that a batch of `len` operations took so long, and not because of its way.
-    pub fn pass_over(&mut self, len: usize, took: Duration, common: &mut Common) {
-        self.pass((took.as_nanos() as f64).min(self.longest(len)), common);
-        if let Some(burst) = self.burst.as_mut()
-            && !burst.bears_disturbance()
-        {
-            let burst = *burst;
+    pub fn pass_over(&mut self, len: usize, took: Duration) {
+        self.trials.pass((took.as_nanos() as f64).min(self.longest(len)));
+        if self.burst.as_mut().is_some_and(|burst| !burst.bears_disturbance()) {
             self.burst = None;
-            if self.compares(&burst) {
-                common.comparisons.begin_anew();
-            } else {
-                self.trials.give_up();
-            }
+            self.trials.give_up();
         }
-    }
-
-    /// Takes in that so much time has passed.
-    fn pass(&mut self, ns: f64, common: &mut Common) {
-        self.trials.pass(ns);
-        common.comparisons.pass(ns);
     }
 
     /// How long a batch of `len` operations can have taken, in nanoseconds.
@@ -261,7 +244,7 @@ impl Class {
         if (measured > 0) != (self.measured > 0) {
             // Costs are in another measure from here on.
             (self.cost, self.common) = (Default::default(), [COMMON; Way::ALL.len()]);
-            (self.burst, self.lengths) = (None, Lengths::default());
+            (self.burst, self.lengths, self.inflation) = (None, Lengths::default(), Inflation::default());
             self.measured = measured;
             self.reconsider(common);
             let knows = measured > 0 && common.is_known();
@@ -301,9 +284,9 @@ impl Class {
         }
     }
 
-    /// True if a burst is there only to compare what operations take.
-    fn compares(&self, burst: &Burst) -> bool {
-        self.measured > 0 && burst.way == Way::Sequential
+    /// True if batches run one operation after the other only to compare what these take.
+    pub fn compares(&self) -> bool {
+        self.measured > 0 && self.burst.is_some_and(|burst| burst.way == Way::Sequential)
     }
 
     /// True if many units had to be replayed that ran on one moment.
@@ -345,12 +328,7 @@ impl Class {
             (self.in_use, self.lengths) = (burst.way, burst.lengths);
         }
         let lost = (!wins).then(|| burst.cost() / in_use - 1.0);
-        let outcome = Outcome { lost, took_ns, first, measured: self.measured > 0 };
-        if self.compares(&burst) {
-            common.comparisons.begin(Outcome { first: false, ..outcome });
-        } else {
-            self.trials.end(outcome);
-        }
+        self.trials.end(Outcome { lost, took_ns, first, measured: self.measured > 0 });
         // Each way gets its first burst at once.
         let untried = |way| self.is_worth_a_try(way, common) && self.cost_of(way, common).is_none();
         if Way::ALL.into_iter().any(untried) {

@@ -160,11 +160,13 @@ impl Trials {
         match self.why {
             Why::Turn => self.turns.begin(outcome),
             Why::Promise => self.promises.begin(outcome),
-            Why::Comparison => self.compared(outcome.lost.unwrap_or(0.0), outcome.took_ns),
-        }
-        if matches!(self.why, Why::Comparison) && outcome.lost.is_none() {
-            // Whether it was chance, the others' next turn tells.
-            self.hurry();
+            Why::Comparison => {
+                self.compared(outcome.lost.unwrap_or(0.0), outcome.took_ns);
+                if outcome.lost.is_none() {
+                    // Whether it was chance, the others' next turn tells.
+                    self.hurry();
+                }
+            }
         }
     }
 

@@ -182,7 +182,7 @@ impl Class {
                 // A thread may not have been on its core for a while; the next batches tell.
                 let known = self.cost[way as usize].get();
                 let most = known.map_or(f64::INFINITY, |cost| MOST_RISE * cost * amount);
-                if way == self.in_use {
+                if way == self.in_use && self.measured > 0 {
                     self.lengths.add(amount / len as f64, kept);
                 }
                 self.add(way, Cost { took_ns: took_ns.min(most), amount }, kept, common);

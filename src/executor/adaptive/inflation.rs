@@ -3,7 +3,8 @@
 //! What they are measured to take ahead of turn contains what that costs themselves: they look at what another core has just
 //! written, which may be far away, and two cores may share execution units, a clock, or time. By just as much a way would look better
 //! than it is. So now and then some batches run one operation after the other, and are compared with those of about their size before them.
-//! Batches differ, so only as much is believed as is sure.
+//! Batches differ, so only as much is believed as is sure; if it may be so much more that ahead of turn is a loss, they are compared
+//! again soon.
 
 use super::Way;
 
@@ -48,27 +49,37 @@ impl Lengths {
         self.are_known().then(|| variance.max(ALIKE * ALIKE) / (self.batches - 1.0))
     }
 
-    /// By how much these are longer than `others`, as a logarithm, at least; `None` if too little is known.
-    fn exceed(&self, others: &Lengths) -> Option<f64> {
+    /// By how much these are longer than `others`, as a logarithm, and how far off that may be; `None` if too little is known.
+    fn exceed(&self, others: &Lengths) -> Option<(f64, f64)> {
         let uncertainty = self.uncertainty()? + others.uncertainty()?;
-        Some(self.mean() - others.mean() - SURE * uncertainty.sqrt())
+        Some((self.mean() - others.mean(), SURE * uncertainty.sqrt()))
     }
 }
 
-/// How many times as long operations take ahead of turn, at least, as the last comparison has shown; `None` if there was none.
+/// How many times as long operations take ahead of turn, as the last comparison has shown; nothing if there was none.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Inflation(pub Option<f64>);
+pub struct Inflation {
+    at_least: Option<f64>,
+    at_most: Option<f64>,
+}
 
 impl Inflation {
     /// Compares lengths ahead of turn with lengths one after the other; `None` if too little is known of them.
     pub fn compare(ahead: &Lengths, in_turn: &Lengths) -> Option<Inflation> {
-        ahead.exceed(in_turn).map(|longer| Inflation(Some(longer.max(0.0).exp())))
+        let (longer, off) = ahead.exceed(in_turn)?;
+        let [at_least, at_most] = [longer - off, longer + off].map(|longer| Some(longer.max(0.0).exp()));
+        Some(Inflation { at_least, at_most })
     }
 
-    /// How many times as long operations are measured to take in a way as in the loop; `common` is what is known of others.
+    /// How many times as long operations are surely measured to take in a way as in the loop; `common` is what is known of others.
     pub fn of(self, way: Way, common: Inflation) -> f64 {
-        let found = self.0.or(common.0).filter(|_| way != Way::Sequential);
+        let found = self.at_least.or(common.at_least).filter(|_| way != Way::Sequential);
         found.unwrap_or(1.0).max(ENGINE[way as usize])
+    }
+
+    /// How many times as long they may take.
+    pub fn at_most(self) -> f64 {
+        self.at_most.unwrap_or(f64::INFINITY)
     }
 }
 
@@ -83,7 +94,7 @@ mod tests {
     }
 
     fn factor(ahead: Lengths, in_turn: Lengths) -> Option<f64> {
-        Inflation::compare(&ahead, &in_turn).and_then(|inflation| inflation.0)
+        Inflation::compare(&ahead, &in_turn).and_then(|inflation| inflation.at_least)
     }
 
     #[test]

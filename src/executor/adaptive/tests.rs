@@ -288,6 +288,22 @@ fn operations_that_have_become_longer_cost_no_more_than_a_few_comparisons() {
 }
 
 #[test]
+fn comparisons_that_leave_it_in_doubt_are_repeated_soon() {
+    let mut governor = Governor::new(2, Consent::default());
+    let mut ahead = 0;
+    for _ in 0..3000 {
+        let plan = governor.plan(128);
+        let is_ahead = plan.way != Way::Sequential;
+        // They take five times as long ahead of turn. But at first the other thread misses every other batch.
+        let inflated = if ahead < 12 && ahead % 2 == 0 { 1.0 } else { 5.0 };
+        ahead += usize::from(is_ahead);
+        let took = Duration::from_nanos((2000.0 * if is_ahead { 2.0 } else { 1.0 } * 128.0) as u64);
+        governor.record(128, plan.way, took, measured(plan, 128, 2000.0 * inflated));
+    }
+    assert!((12..150).contains(&ahead), "{ahead}");
+}
+
+#[test]
 fn comparisons_that_are_disturbed_are_given_up() {
     let mut governor = Governor::new(2, Consent::default());
     let mut ahead = 0;

@@ -28,6 +28,8 @@ pub struct Outcome {
     pub first: bool,
     /// Operations are measured.
     pub measured: bool,
+    /// What they take was compared, if it was, and leaves no doubt.
+    pub sure: bool,
 }
 
 /// The time between bursts.
@@ -50,7 +52,7 @@ impl Pause {
     }
 
     /// Begins after a burst.
-    fn begin(&mut self, Outcome { lost, took_ns, first, measured }: Outcome) {
+    fn begin(&mut self, Outcome { lost, took_ns, first, measured, .. }: Outcome) {
         let bursts = lost.map_or(0.0, |lost| {
             // A burst that went badly by chance is not to count for long.
             let most = (self.bursts * 4.0).clamp(SECOND_PAUSE, LONGEST_PAUSE);
@@ -161,7 +163,7 @@ impl Trials {
             Why::Turn => self.turns.begin(outcome),
             Why::Promise => self.promises.begin(outcome),
             Why::Comparison => {
-                self.compared(outcome.lost.unwrap_or(0.0), outcome.took_ns);
+                self.compared(outcome.lost.unwrap_or(0.0), outcome.took_ns, outcome.sure);
                 if outcome.lost.is_none() {
                     // Whether it was chance, the others' next turn tells.
                     self.hurry();
@@ -170,9 +172,16 @@ impl Trials {
         }
     }
 
-    /// Takes in that operations have been compared: a burst for that alone would have lost this share of so much time.
-    pub fn compared(&mut self, lost: f64, took_ns: f64) {
-        self.comparisons.begin(Outcome { lost: Some(lost), took_ns, first: false, measured: true });
+    /// Takes in that operations have been compared: a burst for that alone would have lost this share of so much time. If they
+    /// are in doubt, the first few times come sooner than what is lost allows.
+    pub fn compared(&mut self, lost: f64, took_ns: f64, sure: bool) {
+        let lost = Some(if sure { lost } else { 0.0 });
+        self.comparisons.begin(Outcome { lost, took_ns, first: false, measured: true, sure });
+    }
+
+    /// Ends the pause between comparisons: another way than the loop is in use now.
+    pub fn compare_anew(&mut self) {
+        self.comparisons = Pause::default();
     }
 
     /// Takes in that the last burst was disturbed.

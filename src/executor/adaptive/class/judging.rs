@@ -8,6 +8,8 @@ use crate::executor::adaptive::inflation::Inflation;
 
 /// Where others want cores, too, what takes all of them costs so much more against the loop.
 const ALL_CORES: f64 = 1.2;
+/// A way that may take so many times as long as the loop, by what is not sure, has to be compared with that again soon.
+const MAY_LOSE: f64 = 1.25;
 /// Where much is stale, operations are measured to take still longer, because what they look at was just written by another core:
 /// on recorded blocks of short operations, about so much for each that is stale. Such ways would look better than those that
 /// avoid it.
@@ -63,11 +65,11 @@ impl Class {
         };
         if let Some(found) = Inflation::compare(ahead, in_turn) {
             (self.inflation, common.inflation) = (found, found);
-            if burst.way != Way::Sequential {
-                // What a burst for that alone would have lost if this way were in use.
-                let cost = burst.cost();
-                self.trials.compared(1.0 / cost - 1.0, burst.typical_ns(cost));
-            }
         }
+    }
+
+    /// Whether it is sure that the way in use does not take much longer than the loop, where operations are measured.
+    pub(super) fn is_no_great_loss(&self, common: &Common) -> bool {
+        self.cost_in_use(common) * self.inflation.at_most() < MAY_LOSE
     }
 }

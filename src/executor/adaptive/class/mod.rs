@@ -277,6 +277,9 @@ impl Class {
         let better = best.map(|(way, _)| way);
         match better {
             Some(way) if self.measured > 0 => {
+                if self.in_use == Way::Sequential {
+                    self.trials.compare_anew();
+                }
                 (self.in_use, self.lengths) = (way, Lengths::default());
                 self.trials.hurry();
             }
@@ -324,11 +327,17 @@ impl Class {
             took_ns = took_ns.min(burst.typical_ns(in_use));
         }
         let wins = self.judged((burst.way, cost), (self.in_use, in_use), common) < BETTER;
+        let left = self.in_use;
         if wins {
             (self.in_use, self.lengths) = (burst.way, burst.lengths);
         }
-        let lost = (!wins).then(|| burst.cost() / in_use - 1.0);
-        self.trials.end(Outcome { lost, took_ns, first, measured: self.measured > 0 });
+        let (lost, sure) = ((!wins).then(|| burst.cost() / in_use - 1.0), self.is_no_great_loss(common));
+        self.trials.end(Outcome { lost, took_ns, first, measured: self.measured > 0, sure });
+        if wins && left == Way::Sequential && self.measured > 0 {
+            // This was a comparison. A burst for that alone will lose what is gained now.
+            self.trials.compare_anew();
+            self.trials.compared(burst.all().get().map_or(0.0, |cost| 1.0 / cost - 1.0), took_ns, sure);
+        }
         // Each way gets its first burst at once.
         let untried = |way| self.is_worth_a_try(way, common) && self.cost_of(way, common).is_none();
         if Way::ALL.into_iter().any(untried) {

@@ -99,6 +99,8 @@ counters! {
     unordered_operations as UNORDERED_OPERATIONS_EXECUTED_PER_SECOND,
     /// Unordered operations of these that were answered beside an ordered batch, on the state before it.
     unordered_beside,
+    /// Unordered operations of these that were answered on all threads.
+    unordered_in_parallel,
     /// Ordered batches executed.
     batches,
     /// Ordered batches of these that were answered, and maybe executed, together with others that waited.

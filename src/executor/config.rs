@@ -22,7 +22,7 @@ pub const MAX_THREADS: usize = 256;
 /// At most this many bytes are one thread's stack: more cannot be rounded up to pages, let alone be had.
 pub const MAX_STACK: usize = isize::MAX as usize / 2;
 
-/// When a multi-threaded executor speculates.
+/// When a multi-threaded executor speculates, and answers unordered requests on all threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExecutionMode {
@@ -67,7 +67,7 @@ pub struct ExecutorConfig {
     pub spin: Duration,
     /// How many positions speculation may run ahead of retirement.
     pub window: usize,
-    /// Positions that a thread takes at once; `None`: from measured costs.
+    /// Positions, or unordered requests, that a thread takes at once; `None`: from measured costs.
     pub chunk: Option<usize>,
     /// How many operations batches may have together that wait in the queue one behind the other, and are then taken and answered
     /// together, at most 64 at once; 0: each batch by itself. Multi-threaded executors also execute and commit them as one, where that

@@ -32,7 +32,7 @@ pub struct Transfer {
     pub work_ns: u64,
     /// Share of operations, from 0 to 1, that work 100 times as long.
     pub heavy: f64,
-    /// How often an operation counts on an atomic counter that all share, as careless statistics and reference counts do: that takes
+    /// How often an operation, or a query, counts on an atomic counter that all share, as careless statistics and reference counts do: that takes
     /// much longer when another core does it, too.
     pub counts: u32,
 }
@@ -64,6 +64,16 @@ pub struct TransferLogic {
     counts: u32,
 }
 
+impl TransferLogic {
+    #[inline]
+    fn count(&self) {
+        for _ in 0..self.counts {
+            // Relaxed: nothing depends on it.
+            COUNTER.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Logic for TransferLogic {
     type Request = TransferRequest;
 
@@ -74,10 +84,7 @@ impl Logic for TransferLogic {
         let payer = state.read_with(ACCOUNTS, &from, number);
         let payee = state.read_with(ACCOUNTS, &to, number);
         if request.heavy { self.heavy } else { self.cost }.spin();
-        for _ in 0..self.counts {
-            // Relaxed: nothing depends on it.
-            COUNTER.fetch_add(1, Ordering::Relaxed);
-        }
+        self.count();
         if request.from == request.to {
             return payer;
         }
@@ -99,6 +106,7 @@ impl Logic for TransferLogic {
     }
 
     fn query(&self, state: &impl CRUDState, request: &TransferRequest) -> u64 {
+        self.count();
         state.read_with(ACCOUNTS, &key(request.from.into()), number)
     }
 }

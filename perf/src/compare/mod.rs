@@ -95,9 +95,9 @@ fn measure(row: &Row, bench: &mut Bench) -> Result<Vec<Line>, PerfError> {
             one(Line::ordered(row.name.clone(), row.goal, what, threads, measured))
         }
         What::Worst(several) => worst(row, several, bench),
-        What::Reads { batch, against_rayon } => {
-            let measured = reads::measure(bench, *batch, *against_rayon)?;
-            one(Line { batch: *batch, ..Line::other(row, "kv-read", threads, measured) })
+        What::Reads(what) => {
+            let measured = reads::measure(bench, what)?;
+            one(Line { batch: what.batch, ..Line::other(row, what.name(), threads, measured) })
         }
         What::TraceTotal { .. } | What::TraceBlocks { .. } => traces::lines(bench, row),
         What::Pool { gap } => {

@@ -1,6 +1,7 @@
-//! Unordered reads: the loop over `Application::unordered_execution`, the engine, and rayon, all on one state.
+//! Unordered requests: the loop over `Application::unordered_execution`, the engine, and rayon, all on one state.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use atlas_smr_execution::app::Application;
 use atlas_smr_execution::batch::{UnorderedBatch, Update, UpdateBatch};
@@ -10,18 +11,34 @@ use atlas_smr_execution::metrics::Metrics;
 use atlas_smr_execution::reply::{BatchReplies, UpdateReply};
 use atlas_smr_execution::state::ShardedState;
 use rayon::prelude::*;
-use workloads::{Kv, KvLogic, KvMix, KvRequest, Plan, Service, Workload};
+use workloads::{Logic, Plan, Service, Workload};
 
 use super::row::Measured;
 use crate::bench::{Bench, Setup, rounds};
 use crate::error::PerfError;
-use crate::load::Load;
+use crate::load::{Load, OnWorkload};
 use crate::machine::Crowd;
 use crate::sample::{Sample, group_of, sample};
 use crate::stats::{Spread, median};
 
-type App = Service<KvLogic>;
-type Reads = UpdateBatch<KvRequest>;
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Reads {
+    pub load: Load,
+    pub batch: usize,
+    /// The engine is held against rayon's best way, not against the loop.
+    pub against_rayon: bool,
+}
+
+impl Reads {
+    /// The workload's name.
+    pub fn name(&self) -> &'static str {
+        match self.load {
+            Load::Kv(_) => "kv-read",
+            _ => self.load.name(),
+        }
+    }
+}
 
 /// A way to use rayon.
 #[derive(Clone, Copy)]
@@ -41,11 +58,13 @@ const WAYS: [Way; 4] = [
 ];
 /// The loop, the engine, and rayon's ways.
 const READERS: usize = 2 + WAYS.len();
+const LOOP: usize = 0;
+const ENGINE: usize = 1;
 
 /// The readers, in the order of a round's samples.
-struct Readers<'a> {
-    app: App,
-    engine: Speculative<App, ShardedState>,
+struct Readers<'a, L: Logic> {
+    app: Service<L>,
+    engine: Speculative<Service<L>, ShardedState>,
     state: &'a ShardedState,
     rayon: &'a rayon::ThreadPool,
     chunk: usize,
@@ -53,37 +72,44 @@ struct Readers<'a> {
     equal: bool,
 }
 
-/// Measures batches of `batch` reads; against the loop, or against rayon's best way.
-pub fn measure(bench: &mut Bench, batch: usize, against_rayon: bool) -> Result<Measured, PerfError> {
-    let workload = Kv::new(KvMix::Update);
-    let load = Load::Kv(workload);
-    let states = bench.states.take(&load, &workload, 2)?;
-    let Bench { effort, threads, probe, rayon, .. } = &*bench;
-    let config = Setup::ADAPTIVE.config(*threads);
-    let report = config.validate()?;
-    let mut engine =
-        <Speculative<_, _> as Engine<App, ShardedState>>::new(&config, &report, Arc::new(Metrics::new()))?;
-    Engine::<App, ShardedState>::enter(&mut engine);
-    let chunk = batch.div_ceil(4 * threads);
-    let mut readers =
-        Readers { app: workload.app(), engine, state: &states[0], rayon, chunk, rounds: 0, equal: true };
-    let mut source = workload.batches(Plan { seed: 2, batch, operations: u64::MAX / 2 });
-    let some = (20_000 / batch).max(4);
-    let mut time = std::time::Duration::ZERO;
-    for _ in 0..3 {
-        let warm = readers.round(&source.by_ref().take(some).collect::<Vec<_>>(), 1)?;
-        time = warm[0].elapsed * batch as u32 / warm[0].operations.max(1) as u32;
+/// Measures it. The calling thread becomes the executor's.
+pub fn measure(bench: &mut Bench, row: &Reads) -> Result<Measured, PerfError> {
+    row.load.visit(Task { bench, row })
+}
+
+struct Task<'a> {
+    bench: &'a mut Bench,
+    row: &'a Reads,
+}
+
+impl OnWorkload for Task<'_> {
+    type Output = Result<Measured, PerfError>;
+
+    fn run<W: Workload>(self, workload: &W) -> Self::Output {
+        let Task { bench, row: &Reads { ref load, batch, against_rayon } } = self;
+        workload.validate()?;
+        let states = bench.states.take(load, workload, 2)?;
+        let Bench { effort, threads, probe, rayon, .. } = &*bench;
+        let mut readers = Readers::new(workload.logic(), &states[0], *threads, rayon, batch)?;
+        let mut source = workload.batches(Plan { seed: 2, batch, operations: u64::MAX / 2 });
+        let mut some = || source.by_ref().take((20_000 / batch).max(4)).collect::<Vec<_>>();
+        let mut engine = Duration::ZERO;
+        while engine < effort.warm_up {
+            engine += readers.read(ENGINE, some(), 1)?.elapsed;
+        }
+        let warm = &readers.round(&some(), 1)?[LOOP];
+        let time = warm.elapsed * batch as u32 / warm.operations.max(1) as u32;
+        let group = group_of(time);
+        let count = (effort.sample.as_nanos() / time.as_nanos().max(1)) as usize;
+        let count = count.min(200_000 / batch).max(effort.batches);
+        let samples = rounds(effort, probe, Crowd::Anybody, || {
+            let batches: Vec<_> = source.by_ref().take(count + group).collect();
+            readers.round(&batches, group)
+        })?;
+        let equal = readers.equal;
+        bench.states.bring_back(load, states);
+        Ok(summary(&samples, against_rayon, equal))
     }
-    let group = group_of(time);
-    let count = (effort.sample.as_nanos() / time.as_nanos().max(1)) as usize;
-    let count = count.min(200_000 / batch).max(effort.batches);
-    let samples = rounds(effort, probe, Crowd::Anybody, || {
-        let batches: Vec<_> = source.by_ref().take(count + group).collect();
-        readers.round(&batches, group)
-    })?;
-    let equal = readers.equal;
-    bench.states.bring_back(&load, states);
-    Ok(summary(&samples, against_rayon, equal))
 }
 
 fn summary(samples: &[(Vec<Sample>, bool)], against_rayon: bool, equal: bool) -> Measured {
@@ -98,22 +124,39 @@ fn summary(samples: &[(Vec<Sample>, bool)], against_rayon: bool, equal: bool) ->
     let by_median = |a: &Spread, b: &Spread| a.median.total_cmp(&b.median);
     // The best way is the one that was the best over all samples; the best of each sample would be chance.
     let mut measured = Measured::new(if against_rayon {
-        rayon(|_| true).map(|way| ratio(way, 1)).min_by(by_median).expect("there are ways")
+        rayon(|_| true).map(|way| ratio(way, ENGINE)).min_by(by_median).expect("there are ways")
     } else {
-        ratio(0, 1)
+        ratio(LOOP, ENGINE)
     });
     if !against_rayon {
-        let best = |of| rayon(of).map(|way| ratio(0, way)).max_by(by_median).expect("there are ways");
+        let best = |of| rayon(of).map(|way| ratio(LOOP, way)).max_by(by_median).expect("there are ways");
         measured.baselines.insert("rayon", best(|_| true).median);
         measured.baselines.insert("rayon, called from outside", best(|way| !way.inside).median);
     }
     measured.equal = equal;
-    measured.sequential_ns = Some(median(samples.iter().map(|(samples, _)| samples[0].ns_per_operation())));
+    measured.sequential_ns =
+        Some(median(samples.iter().map(|(samples, _)| samples[LOOP].ns_per_operation())));
     measured
 }
 
-impl Readers<'_> {
-    fn round(&mut self, batches: &[Reads], group: usize) -> Result<Vec<Sample>, PerfError> {
+impl<'a, L: Logic> Readers<'a, L> {
+    fn new(
+        logic: L,
+        state: &'a ShardedState,
+        threads: usize,
+        rayon: &'a rayon::ThreadPool,
+        batch: usize,
+    ) -> Result<Self, PerfError> {
+        let config = Setup::ADAPTIVE.config(threads);
+        let (report, metrics) = (config.validate()?, Arc::new(Metrics::new()));
+        let mut engine =
+            <Speculative<_, _> as Engine<Service<L>, ShardedState>>::new(&config, &report, metrics)?;
+        Engine::<Service<L>, ShardedState>::enter(&mut engine);
+        let chunk = batch.div_ceil(4 * threads);
+        Ok(Readers { app: Service(logic), engine, state, rayon, chunk, rounds: 0, equal: true })
+    }
+
+    fn round(&mut self, batches: &[UpdateBatch<L::Request>], group: usize) -> Result<Vec<Sample>, PerfError> {
         let mut samples = vec![None; READERS];
         for turn in 0..READERS {
             // Another one begins each time.
@@ -126,22 +169,27 @@ impl Readers<'_> {
         Ok(samples)
     }
 
-    fn read(&mut self, reader: usize, batches: Vec<Reads>, group: usize) -> Result<Sample, Failure> {
+    fn read(
+        &mut self,
+        reader: usize,
+        batches: Vec<UpdateBatch<L::Request>>,
+        group: usize,
+    ) -> Result<Sample, Failure> {
         let Readers { app, engine, rayon, chunk, .. } = self;
         let state = self.state;
         match reader {
-            0 => sample(batches, group, |batch| Ok(plain_reads(app, state, batch))),
-            1 => sample(batches, group, |batch| {
+            LOOP => sample(batches, group, |batch| Ok(plain_reads(app, state, batch))),
+            ENGINE => sample(batches, group, |batch| {
                 engine.execute_unordered(app, state, UnorderedBatch::from_requests(batch.into_updates()))
             }),
             way => {
                 let Way { inside, chunks } = WAYS[way - 2];
                 let least = if chunks { *chunk } else { 1 };
-                let one = |request: &Update<KvRequest>| {
-                    let answer = app.unordered_execution(state, *request.operation());
+                let one = |request: &Update<L::Request>| {
+                    let answer = app.unordered_execution(state, request.operation().clone());
                     UpdateReply::to_request(request, answer)
                 };
-                let answer = |batch: Reads| -> BatchReplies<u64> {
+                let answer = |batch: UpdateBatch<L::Request>| -> BatchReplies<u64> {
                     let replies = batch.updates().par_iter().with_min_len(least).map(one);
                     replies.collect::<Vec<_>>().into()
                 };
@@ -156,7 +204,11 @@ impl Readers<'_> {
 }
 
 /// The loop: one request after the other, the replies in a vector.
-fn plain_reads(app: &App, state: &ShardedState, batch: Reads) -> BatchReplies<u64> {
+fn plain_reads<L: Logic>(
+    app: &Service<L>,
+    state: &ShardedState,
+    batch: UpdateBatch<L::Request>,
+) -> BatchReplies<u64> {
     let mut replies = Vec::with_capacity(batch.len());
     for request in batch.into_updates() {
         let (from, session, id, request) = request.into_inner();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use workloads::trace::Model;
 
 use super::ordered::Ordered;
+use super::reads::Reads;
 use crate::bench::Setup;
 use crate::load::Load;
 use crate::stats::Spread;
@@ -61,8 +62,8 @@ pub enum What {
     Ordered(Ordered),
     /// Several of these; the worst one counts.
     Worst(Vec<Ordered>),
-    /// Unordered reads against the loop, or against rayon.
-    Reads { batch: usize, against_rayon: bool },
+    /// Unordered requests against the loop, or against rayon.
+    Reads(Reads),
     /// All large recorded blocks under one model.
     TraceTotal { model: Model, setup: Setup },
     /// Every recorded block under every model; the worst one counts.

@@ -138,6 +138,7 @@ fn engine(page: &mut Page, metrics: &Metrics) {
             c.prefetched,
         ),
         ("atlas_unordered_beside_total", "Reads answered beside a batch.", c.unordered_beside),
+        ("atlas_unordered_in_parallel_total", "Reads answered on all threads.", c.unordered_in_parallel),
         ("atlas_batches_total", "Batches executed.", c.batches),
         ("atlas_sequential_batches_total", "Batches that ran sequentially.", c.sequential_batches),
         ("atlas_forwarding_batches_total", "Batches that forwarded values.", c.forwarding_batches),

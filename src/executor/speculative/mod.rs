@@ -28,10 +28,11 @@ use self::chain::is_chain;
 use self::checked::{Fate, Schedule};
 use self::ending::{commit_all, settle};
 use self::joined::Joint;
+use self::unordered::Unordered;
 use super::adaptive::{Consent, Governor, Plan, Way};
 use super::config::{ConfigReport, ExecutionMode, ExecutorConfig};
 use super::engine::{Engine, Limit, Unjoined};
-use super::sequential::{answer_in_place, update_in_place};
+use super::sequential::update_in_place;
 use crate::app::{Reply, Request, ScalableApp};
 use crate::arena::Arenas;
 use crate::batch::{UnorderedBatch, UpdateBatch};
@@ -54,9 +55,6 @@ use crate::state::CRUDState;
 use crate::sync::{Arc, Instant, Mutex};
 use crate::unit::{Fingerprints, Surroundings};
 
-/// Unordered requests worth less than this together are answered on the executor's thread.
-const WORTH_SPREADING: Duration = Duration::from_micros(4);
-
 /// The parallel engine of an executor.
 pub struct Speculative<A, S> {
     pool: Pool,
@@ -77,10 +75,8 @@ pub struct Speculative<A, S> {
     checks: Schedule,
     joint: Joint,
     threads: usize,
-    /// What one unordered request lately took one thread.
-    unordered_cost: Duration,
-    ordered_prefetching: Prefetching,
-    unordered_prefetching: Prefetching,
+    prefetching: Prefetching,
+    unordered: Unordered,
     metrics: Arc<Metrics>,
     _types: PhantomData<fn(A, S)>,
 }
@@ -124,9 +120,8 @@ where
             checks: Schedule::new(config.check_every),
             joint,
             threads: report.threads,
-            unordered_cost: Duration::from_nanos(200),
-            ordered_prefetching: Prefetching::new(consent.hints, report.threads),
-            unordered_prefetching: Prefetching::new(consent.hints, report.threads),
+            prefetching: Prefetching::new(consent.hints, report.threads),
+            unordered: Unordered::new(report.threads, consent.hints),
             metrics,
             _types: PhantomData,
         })
@@ -182,24 +177,7 @@ where
         state: &S,
         batch: UnorderedBatch<Request<A, S>>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
-        let len = batch.len() as u32;
-        let worth = self.unordered_cost * len;
-        let spread = match self.mode {
-            ExecutionMode::Adaptive => worth >= WORTH_SPREADING,
-            ExecutionMode::Speculate | ExecutionMode::SpeculateByHints => true,
-            ExecutionMode::Sequential => false,
-        };
-        let start = Instant::now();
-        let (replies, threads) = if spread && self.threads > 1 && len > 1 {
-            (self.answer_in_parallel(app, state, batch)?, self.threads as u32)
-        } else {
-            (answer_in_place(app, state, batch)?, 1)
-        };
-        if len > 0 {
-            let cost = start.elapsed() * threads / len;
-            self.unordered_cost = (self.unordered_cost * 3 + cost) / 4;
-        }
-        Ok(replies)
+        self.answer(app, state, batch)
     }
 }
 
@@ -368,12 +346,12 @@ where
         if walks {
             return Spread { chunk: len, measured: 0, ..spread };
         }
-        let chunk = if self.chunk.is_none() { self.ordered_prefetching.chunk(len, chunk) } else { chunk };
-        Spread { chunk, prefetch: self.ordered_prefetching.plan(len, chunk), ..spread }
+        let chunk = if self.chunk.is_none() { self.prefetching.chunk(len, chunk) } else { chunk };
+        Spread { chunk, prefetch: self.prefetching.plan(len, chunk), ..spread }
     }
 
     fn count(&mut self, counts: Counts, seen: Seen) {
-        self.ordered_prefetching.count(seen);
+        self.prefetching.count(seen);
         self.metrics.add_alone(Counter::prefetched, seen.operations);
         counts.add_to(&self.metrics);
     }

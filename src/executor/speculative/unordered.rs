@@ -1,56 +1,116 @@
-//! Unordered requests on all threads.
+//! Unordered requests: in place, or on all threads.
+//!
+//! A governor of its own learns by a batch's length what all threads gain. To it, ahead of turn means on all threads: nothing is
+//! ever stale.
 
-use super::Speculative;
+use std::time::Duration;
+
+use super::{Consent, Governor, Plan, Speculative, Way};
 use crate::app::{Reply, Request, ScalableApp, answer};
 use crate::batch::UnorderedBatch;
 use crate::error::{Failure, caught};
+use crate::executor::sequential::answer_in_place;
 use crate::metrics::Counter;
 use crate::raw::exchange::Exchange;
+use crate::raw::stopwatch::{Measured, Scale, Stopwatch};
 use crate::reply::BatchReplies;
-use crate::schedule::prefetch::{Part, Plan, Seen};
+use crate::retire::Counts;
+use crate::schedule::prefetch::{Part, Prefetching, Seen};
 use crate::state::CRUDState;
-use crate::sync::Mutex;
+use crate::sync::{Cell, Instant, Mutex};
 
-/// Unordered requests that a thread takes at once.
-const CHUNK: usize = 16;
+/// Of short requests, a thread takes so many at once: what one takes in place, where it waits for memory, says little about what it
+/// takes where its key was brought near with others.
+const SHORT: usize = 16;
+
+/// What an engine knows of unordered requests.
+pub(super) struct Unordered {
+    governor: Governor,
+    prefetching: Prefetching,
+}
+
+impl Unordered {
+    /// Nothing yet. Keys are looked up beforehand only where `hints` are given.
+    pub(super) fn new(threads: usize, hints: bool) -> Self {
+        // There is nothing to forward, and no key that is not free.
+        let governor = Governor::new(threads, Consent::default());
+        Unordered { governor, prefetching: Prefetching::new(hints, threads) }
+    }
+}
 
 impl<A, S> Speculative<A, S>
 where
     A: ScalableApp<S>,
     S: CRUDState + Sync + 'static,
 {
-    /// Answers unordered requests, in their order.
-    pub(super) fn answer_in_parallel(
+    /// Answers unordered requests as is planned for them, in their order.
+    pub(super) fn answer(
         &mut self,
         app: &A,
         state: &S,
         batch: UnorderedBatch<Request<A, S>>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
-        let plan = self.unordered_prefetching.plan(batch.len(), CHUNK);
-        let exchange = Exchange::new(batch.into_requests(), CHUNK);
-        let seen = Mutex::new(Seen::default());
+        let len = batch.len();
+        let plan = Self::planned_by(self.mode, Consent::default(), &mut self.unordered.governor, len);
+        let start = plan.timed.then(Instant::now);
+        let (replies, worked) = if plan.way == Way::Sequential || self.threads < 2 || len < 2 {
+            (answer_in_place(app, state, batch)?, Duration::ZERO)
+        } else {
+            self.answer_in_parallel(app, state, batch, plan)?
+        };
+        if let Some(took) = start.map(|start| start.elapsed()) {
+            self.unordered.governor.record(len, plan.way, took, Counts { worked, ..Counts::default() });
+        }
+        Ok(replies)
+    }
+
+    /// Answers them on all threads; with the time that they took together, if the plan is to measure it.
+    fn answer_in_parallel(
+        &mut self,
+        app: &A,
+        state: &S,
+        batch: UnorderedBatch<Request<A, S>>,
+        Plan { chunk, measured, .. }: Plan,
+    ) -> Result<(BatchReplies<Reply<A, S>>, Duration), Failure> {
+        let (len, prefetching) = (batch.len(), &mut self.unordered.prefetching);
+        let chunk = if measured > 0 { chunk } else { SHORT.min(len.div_ceil(2 * self.threads)) };
+        let chunk = self.chunk.unwrap_or_else(|| prefetching.chunk(len, chunk));
+        let looks = prefetching.plan(len, chunk);
+        let exchange = Exchange::new(batch.into_requests(), chunk);
+        let sum = Mutex::new((Seen::default(), Measured::default()));
+        let scale = (measured > 0).then(Scale::begin);
         let work = |_| {
-            let mut part = Part::new(plan);
+            let mut part = Part::new(looks);
+            let worked = Cell::new(Measured::default());
             exchange.work(
                 |chunk| {
                     if part.begins() {
                         part.look::<A, S>(app, state, chunk.iter());
                     }
                 },
-                |request| answer(request, |request| app.unordered_execution(state, request)),
+                |index, request| {
+                    let watch = (measured > 0 && index.is_multiple_of(measured)).then(Stopwatch::start);
+                    let reply = answer(request, |request| app.unordered_execution(state, request));
+                    if let Some(watch) = watch {
+                        worked.set(worked.get().with(watch.ticks()));
+                    }
+                    reply
+                },
             );
-            if plan != Plan::Leave {
-                seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(part.seen);
-            }
+            let mut sum = sum.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            sum.0.add(part.seen);
+            sum.1 = sum.1.and(worked.get());
         };
         self.pool
             .run(std::iter::empty(), &work)
             .map_err(|panic| Failure::UnorderedPanicked { message: caught(panic) })?;
-        let seen = seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        self.unordered_prefetching.count(seen);
+        let (seen, worked) = sum.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let worked = scale.map_or(Duration::ZERO, |scale| scale.time_of(worked, len, self.threads));
+        self.unordered.prefetching.count(seen);
         self.metrics.add_alone(Counter::prefetched, seen.operations);
+        self.metrics.add_alone(Counter::unordered_in_parallel, len as u64);
         let replies = exchange.finish().expect("without a panic, every request was answered");
-        Ok(replies.into())
+        Ok((replies.into(), worked))
     }
 }
 
@@ -64,7 +124,7 @@ mod tests {
     use crate::executor::{ExecutionMode, ExecutorConfig};
     use crate::metrics::{Counters, Metrics};
     use crate::state::Whereabouts;
-    use crate::sync::{Arc, AtomicU64, Ordering};
+    use crate::sync::{Arc, AtomicU64, Ordering, yield_now};
 
     /// Every key's value is the key; counts the looks ahead, and panics when there are too many.
     struct Echo {
@@ -174,6 +234,59 @@ mod tests {
         (engine.metrics.counters(), state.looks.load(Ordering::Relaxed))
     }
 
+    /// Two requests that wait for each other.
+    struct Meeting(AtomicU64);
+
+    impl ApplicationData for Meeting {
+        type Request = ();
+        type Reply = u64;
+    }
+
+    impl Application<Echo> for Meeting {
+        type AppData = Self;
+
+        fn initial_state() -> Result<Echo, BoxError> {
+            Err("begun by the test".into())
+        }
+
+        fn unordered_execution(&self, _: &Echo, (): ()) -> u64 {
+            self.0.fetch_add(1, Ordering::AcqRel);
+            while self.0.load(Ordering::Acquire) < 2 {
+                yield_now();
+            }
+            self.0.load(Ordering::Acquire)
+        }
+
+        fn update(&self, state: &mut Echo, (): ()) -> u64 {
+            self.unordered_execution(state, ())
+        }
+    }
+
+    impl ScalableApp<Echo> for Meeting {
+        fn speculatively_execute(&self, _: &mut impl CRUDState, (): ()) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn few_long_requests_are_shared_out() {
+        let config = ExecutorConfig {
+            threads: Some(2),
+            mode: ExecutionMode::Speculate,
+            pin: false,
+            ..ExecutorConfig::default()
+        };
+        let report = config.validate().expect("valid");
+        let mut engine: Speculative<Meeting, Echo> =
+            Engine::new(&config, &report, Arc::new(Metrics::new())).expect("threads");
+        let state = Echo { looks: AtomicU64::new(0), most: 0 };
+        let requests = (0..2).map(|id| Update::new(NodeId(1), SeqNo(1), SeqNo(id), ()));
+        let batch = UnorderedBatch::from_requests(requests.collect());
+        let replies =
+            engine.execute_unordered(&Meeting(AtomicU64::new(0)), &state, batch).expect("no failure");
+        assert_eq!(replies.replies().iter().map(|reply| *reply.payload()).collect::<Vec<_>>(), [2, 2]);
+    }
+
     #[test]
     fn keys_are_brought_near_where_hints_are_given() {
         for ordered in [false, true] {
@@ -183,6 +296,7 @@ mod tests {
                 counters.prefetched, looks,
                 "of each operation the key that is read, and nothing else"
             );
+            assert_eq!(counters.unordered_in_parallel, if ordered { 0 } else { 40 * 500 });
             let (counters, looks) = run::<false>(false, ordered, u64::MAX);
             assert_eq!((counters.prefetched, looks), (0, 0), "hints are not wanted");
         }

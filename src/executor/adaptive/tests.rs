@@ -288,6 +288,13 @@ fn operations_that_have_become_longer_cost_no_more_than_a_few_comparisons() {
 }
 
 #[test]
+fn what_a_burst_loses_is_judged_by_how_much_longer_operations_take_in_it() {
+    // By what they are measured to take ahead of turn, that is twice as fast; it takes three times as long.
+    let ahead = ahead_of_turn(&mut Governor::new(2, Consent::default()), 10_000, 2000.0, 6.0, 3.0);
+    assert!((6..34).contains(&ahead), "{ahead}");
+}
+
+#[test]
 fn comparisons_that_leave_it_in_doubt_are_repeated_soon() {
     let mut governor = Governor::new(2, Consent::default());
     let mut ahead = 0;

@@ -179,7 +179,7 @@ impl Trials {
         self.comparisons.begin(Outcome { lost, took_ns, first: false, measured: true, sure });
     }
 
-    /// Ends the pause between comparisons: another way than the loop is in use now.
+    /// Ends the pause between comparisons, and begins with short ones: another way than the loop is in use now.
     pub fn compare_anew(&mut self) {
         self.comparisons = Pause::default();
     }

@@ -168,12 +168,12 @@ impl Class {
         if self.measured > 0 {
             self.worth.add(amount);
         }
-        let in_use = self.cost_in_use(common);
+        let as_good = self.cost_as_good(common);
         let (least, kept) = if self.measured > 0 { (MEASURED_RUNS, KEPT) } else { (RUNS, 1.0 - WEIGHT) };
         match &mut self.burst {
             Some(burst) if burst.way == way => {
                 burst.add(len, took_ns, amount);
-                if burst.is_over(in_use, least) {
+                if burst.is_over(as_good, least) {
                     let burst = *burst;
                     self.end_burst(burst, common);
                 }
@@ -326,14 +326,17 @@ impl Class {
             // The first time, it is not yet believed that it takes that much longer than in the way in use.
             took_ns = took_ns.min(burst.typical_ns(in_use));
         }
-        let wins = self.judged((burst.way, cost), (self.in_use, in_use), common) < BETTER;
-        let left = self.in_use;
+        let left = (self.in_use, in_use);
+        let wins = self.judged((burst.way, cost), left, common) < BETTER;
+        // What this one has lost is time; that others want cores is not.
+        let plain = Common { considerate: false, ..*common };
+        let lost = (!wins).then(|| self.judged((burst.way, burst.cost()), left, &plain) - 1.0);
         if wins {
             (self.in_use, self.lengths) = (burst.way, burst.lengths);
         }
-        let (lost, sure) = ((!wins).then(|| burst.cost() / in_use - 1.0), self.is_no_great_loss(common));
+        let sure = self.is_no_great_loss(common);
         self.trials.end(Outcome { lost, took_ns, first, measured: self.measured > 0, sure });
-        if wins && left == Way::Sequential && self.measured > 0 {
+        if wins && left.0 == Way::Sequential && self.measured > 0 {
             // This was a comparison. A burst for that alone will lose what is gained now.
             self.trials.compare_anew();
             self.trials.compared(burst.all().get().map_or(0.0, |cost| 1.0 / cost - 1.0), took_ns, sure);

@@ -3,7 +3,7 @@
 //! # Semantics
 //!
 //! [`Exchange::work`] takes chunks of items in ascending order, each once, shows each chunk to `before`, and puts what `f`
-//! makes of an item and its index where the item was. When all threads are done, [`Exchange::finish`] gives the results in the order of the
+//! makes of an item where the item was. When all threads are done, [`Exchange::finish`] gives the results in the order of the
 //! items, if every item was exchanged. If `before` or `f` panics, what is left of that chunk and all results are leaked:
 //! nothing is dropped twice.
 
@@ -29,7 +29,7 @@ pub struct Waiting<'x, T>(&'x [UnsafeCell<MaybeUninit<T>>]);
 
 impl<'x, T> Waiting<'x, T> {
     /// The items, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &'x T> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'x T> {
         self.0.iter().map(|item| {
             item.with(|item| {
                 // SAFETY: the pointer comes from a cell that is alive for `'x`, and the chunk is this thread's alone.
@@ -57,7 +57,7 @@ impl<T, R> Exchange<T, R> {
     }
 
     /// Exchanges chunks until all are taken.
-    pub fn work(&self, mut before: impl FnMut(Waiting<'_, T>), f: impl Fn(usize, T) -> R) {
+    pub fn work(&self, mut before: impl FnMut(Waiting<'_, T>), f: impl Fn(T) -> R) {
         loop {
             // Relaxed: the read-modify-write alone makes chunks unique; the items were published to this thread by
             // whatever published `self`.
@@ -74,7 +74,7 @@ impl<T, R> Exchange<T, R> {
                     // SAFETY: `new` filled it in, and each item of a chunk is read once.
                     unsafe { item.assume_init_read() }
                 });
-                let result = f(index, item);
+                let result = f(item);
                 self.results[index].with_mut(|place| {
                     // SAFETY: the chunk is this thread's alone; nobody reads results before `finish`.
                     unsafe { *place = MaybeUninit::new(result) }
@@ -109,8 +109,7 @@ mod tests {
         for (len, chunk) in [(0, 1), (1, 16), (100, 16), (1000, 7)] {
             let exchange = Exchange::new((0..len).map(|n| n.to_string()).collect(), chunk);
             std::thread::scope(|scope| {
-                (0..3)
-                    .for_each(|_| drop(scope.spawn(|| exchange.work(|_| {}, |_, text| format!("<{text}>")))));
+                (0..3).for_each(|_| drop(scope.spawn(|| exchange.work(|_| {}, |text| format!("<{text}>")))));
             });
             let expected: Vec<String> = (0..len).map(|n| format!("<{n}>")).collect();
             assert_eq!(exchange.finish(), Some(expected));
@@ -120,7 +119,7 @@ mod tests {
     #[test]
     fn a_panic_leaves_nothing_half_done() {
         let exchange = Exchange::new(vec![1, 2, 3], 2);
-        let work = || exchange.work(|_| {}, |_, n| if n == 2 { panic!("two") } else { n });
+        let work = || exchange.work(|_| {}, |n| if n == 2 { panic!("two") } else { n });
         assert!(catch_unwind(AssertUnwindSafe(work)).is_err());
         work();
         assert_eq!(exchange.finish(), None);

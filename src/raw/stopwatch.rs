@@ -75,16 +75,21 @@ use crate::sync::Instant;
 pub use imp::Stopwatch;
 
 /// What some operations took.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
     ticks: u64,
     operations: u64,
 }
 
 impl Measured {
+    /// What so many operations took.
+    pub fn of(operations: usize, ticks: u64) -> Self {
+        Measured { ticks, operations: operations as u64 }
+    }
+
     /// These operations and one more.
     pub fn with(self, ticks: u64) -> Self {
-        self.and(Measured { ticks, operations: 1 })
+        self.and(Measured::of(1, ticks))
     }
 
     /// These operations and others.
@@ -142,6 +147,7 @@ mod tests {
         let two = none.with(100).and(none.with(300));
         assert_eq!(share(two, 1000, 10), 2.0);
         assert_eq!(share(two, 0, 2), 400.0);
+        assert_eq!(share(two.and(Measured::of(6, 400)), 1000, 10), 1.0);
         assert_eq!(two.with(u64::MAX).ticks, u64::MAX);
     }
 

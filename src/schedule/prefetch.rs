@@ -31,8 +31,8 @@ const GAIN: f64 = 0.93;
 const TO_VOTE: usize = 3;
 /// In so many chunks it gets its share, at least.
 const TO_SHARE: usize = 2;
-/// In chunks of fewer ordered operations there is little to overlap.
-const LEAST: usize = 4;
+/// In chunks of fewer operations there is little to overlap.
+pub const LEAST: usize = 4;
 
 /// What to do with the operations of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use workloads::{Logic, Plan, Service, Workload};
 
 use super::row::Measured;
-use crate::bench::{Bench, Setup, rounds};
+use crate::bench::{Bench, Effort, Setup, in_good_moment, rounds};
 use crate::error::PerfError;
 use crate::load::{Load, OnWorkload};
 use crate::machine::Crowd;
@@ -65,6 +65,7 @@ const ENGINE: usize = 1;
 struct Readers<'a, L: Logic> {
     app: Service<L>,
     engine: Speculative<Service<L>, ShardedState>,
+    metrics: Arc<Metrics>,
     state: &'a ShardedState,
     rayon: &'a rayon::ThreadPool,
     chunk: usize,
@@ -90,25 +91,31 @@ impl OnWorkload for Task<'_> {
         workload.validate()?;
         let states = bench.states.take(load, workload, 2)?;
         let Bench { effort, threads, probe, rayon, .. } = &*bench;
-        let mut readers = Readers::new(workload.logic(), &states[0], *threads, rayon, batch)?;
         let mut source = workload.batches(Plan { seed: 2, batch, operations: u64::MAX / 2 });
-        let mut some = || source.by_ref().take((20_000 / batch).max(4)).collect::<Vec<_>>();
-        let mut engine = Duration::ZERO;
-        while engine < effort.warm_up {
-            engine += readers.read(ENGINE, some(), 1)?.elapsed;
-        }
-        let warm = &readers.round(&some(), 1)?[LOOP];
-        let time = warm.elapsed * batch as u32 / warm.operations.max(1) as u32;
+        let (mut patience, mut attempts) = (effort.patience, 1..=effort.warm_ups);
+        // What an engine has learned in a bad moment is worth nothing.
+        let (mut readers, time) = loop {
+            let mut readers = Readers::new(workload.logic(), &states[0], *threads, rayon, batch)?;
+            let warm_up = || readers.warm_up(&mut source, effort, batch);
+            let (time, good) = in_good_moment(probe, Crowd::Anybody, &mut patience, warm_up)?;
+            attempts.next();
+            if good || attempts.is_empty() {
+                break (readers, time);
+            }
+        };
         let group = group_of(time);
         let count = (effort.sample.as_nanos() / time.as_nanos().max(1)) as usize;
         let count = count.min(200_000 / batch).max(effort.batches);
+        let (in_parallel, mut requests) = (readers.in_parallel(), 0);
         let samples = rounds(effort, probe, Crowd::Anybody, || {
             let batches: Vec<_> = source.by_ref().take(count + group).collect();
+            requests += batches.len() * batch;
             readers.round(&batches, group)
         })?;
+        let in_parallel = (readers.in_parallel() - in_parallel) as f64 / requests as f64;
         let equal = readers.equal;
         bench.states.bring_back(load, states);
-        Ok(summary(&samples, against_rayon, equal))
+        Ok(Measured { sequential_share: Some(1.0 - in_parallel), ..summary(&samples, against_rayon, equal) })
     }
 }
 
@@ -149,11 +156,37 @@ impl<'a, L: Logic> Readers<'a, L> {
     ) -> Result<Self, PerfError> {
         let config = Setup::ADAPTIVE.config(threads);
         let (report, metrics) = (config.validate()?, Arc::new(Metrics::new()));
-        let mut engine =
-            <Speculative<_, _> as Engine<Service<L>, ShardedState>>::new(&config, &report, metrics)?;
+        let mut engine = <Speculative<_, _> as Engine<Service<L>, ShardedState>>::new(
+            &config,
+            &report,
+            Arc::clone(&metrics),
+        )?;
         Engine::<Service<L>, ShardedState>::enter(&mut engine);
         let chunk = batch.div_ceil(4 * threads);
-        Ok(Readers { app: Service(logic), engine, state, rayon, chunk, rounds: 0, equal: true })
+        Ok(Readers { app: Service(logic), engine, metrics, state, rayon, chunk, rounds: 0, equal: true })
+    }
+
+    /// How many requests the engine has answered on all threads.
+    fn in_parallel(&self) -> u64 {
+        self.metrics.counters().unordered_in_parallel
+    }
+
+    /// Runs batches until the engine knows what to do, and returns how long one takes the loop.
+    fn warm_up(
+        &mut self,
+        source: &mut impl Iterator<Item = UpdateBatch<L::Request>>,
+        effort: &Effort,
+        batch: usize,
+    ) -> Result<Duration, PerfError> {
+        let mut some = || source.take((20_000 / batch).max(4)).collect::<Vec<_>>();
+        let (mut engine, mut batches) = (Duration::ZERO, 0);
+        while engine < effort.warm_up || batches < effort.warm_up_batches {
+            let some = some();
+            batches += some.len() as u64;
+            engine += self.read(ENGINE, some, 1)?.elapsed;
+        }
+        let sequential = &self.round(&some(), 1)?[LOOP];
+        Ok(sequential.elapsed * batch as u32 / sequential.operations.max(1) as u32)
     }
 
     fn round(&mut self, batches: &[UpdateBatch<L::Request>], group: usize) -> Result<Vec<Sample>, PerfError> {

@@ -15,12 +15,12 @@ use crate::raw::exchange::Exchange;
 use crate::raw::stopwatch::{Measured, Scale, Stopwatch};
 use crate::reply::BatchReplies;
 use crate::retire::Counts;
-use crate::schedule::prefetch::{Part, Prefetching, Seen};
+use crate::schedule::prefetch::{LEAST, Part, Plan as Looks, Prefetching, Seen};
 use crate::state::CRUDState;
-use crate::sync::{Cell, Instant, Mutex};
+use crate::sync::{Instant, Mutex};
 
 /// Of short requests, a thread takes so many at once: what one takes in place, where it waits for memory, says little about what it
-/// takes where its key was brought near with others.
+/// takes where its key was brought near with others. In small batches it takes fewer, but not so few that nothing is brought near.
 const SHORT: usize = 16;
 
 /// What an engine knows of unordered requests.
@@ -38,6 +38,29 @@ impl Unordered {
     }
 }
 
+/// What one thread's chunks take, with the looks beforehand.
+#[derive(Default)]
+struct Clock {
+    worked: Measured,
+    /// The chunk at hand: how many requests, and since when.
+    chunk: Option<(usize, Stopwatch)>,
+}
+
+impl Clock {
+    /// A chunk of so many requests begins, and with it ends the one before.
+    fn begins(&mut self, requests: usize) {
+        self.stop();
+        self.chunk = Some((requests, Stopwatch::start()));
+    }
+
+    /// What all chunks took so far; the last one ends.
+    fn stop(&mut self) -> Measured {
+        let last = self.chunk.take().map(|(requests, since)| Measured::of(requests, since.ticks()));
+        self.worked = self.worked.and(last.unwrap_or_default());
+        self.worked
+    }
+}
+
 impl<A, S> Speculative<A, S>
 where
     A: ScalableApp<S>,
@@ -51,16 +74,18 @@ where
         batch: UnorderedBatch<Request<A, S>>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
         let len = batch.len();
+        if len < 2 || self.unordered.governor.passes(len) {
+            return answer_in_place(app, state, batch);
+        }
         let plan = Self::planned_by(self.mode, Consent::default(), &mut self.unordered.governor, len);
-        let start = plan.timed.then(Instant::now);
-        let (replies, worked) = if plan.way == Way::Sequential || self.threads < 2 || len < 2 {
+        let start = Instant::now();
+        let (replies, worked) = if plan.way == Way::Sequential {
             (answer_in_place(app, state, batch)?, Duration::ZERO)
         } else {
             self.answer_in_parallel(app, state, batch, plan)?
         };
-        if let Some(took) = start.map(|start| start.elapsed()) {
-            self.unordered.governor.record(len, plan.way, took, Counts { worked, ..Counts::default() });
-        }
+        let counts = Counts { worked, ..Counts::default() };
+        self.unordered.governor.record(len, plan.way, start.elapsed(), counts);
         Ok(replies)
     }
 
@@ -73,33 +98,31 @@ where
         Plan { chunk, measured, .. }: Plan,
     ) -> Result<(BatchReplies<Reply<A, S>>, Duration), Failure> {
         let (len, prefetching) = (batch.len(), &mut self.unordered.prefetching);
-        let chunk = if measured > 0 { chunk } else { SHORT.min(len.div_ceil(2 * self.threads)) };
+        let short = || SHORT.min(len.div_ceil(2 * self.threads)).max(LEAST);
+        let chunk = if measured > 0 { chunk } else { short() };
         let chunk = self.chunk.unwrap_or_else(|| prefetching.chunk(len, chunk));
         let looks = prefetching.plan(len, chunk);
         let exchange = Exchange::new(batch.into_requests(), chunk);
         let sum = Mutex::new((Seen::default(), Measured::default()));
         let scale = (measured > 0).then(Scale::begin);
         let work = |_| {
-            let mut part = Part::new(looks);
-            let worked = Cell::new(Measured::default());
+            let (mut part, mut clock) = (Part::new(looks), Clock::default());
             exchange.work(
                 |chunk| {
+                    if measured > 0 {
+                        clock.begins(chunk.iter().len());
+                    }
                     if part.begins() {
                         part.look::<A, S>(app, state, chunk.iter());
                     }
                 },
-                |index, request| {
-                    let watch = (measured > 0 && index.is_multiple_of(measured)).then(Stopwatch::start);
-                    let reply = answer(request, |request| app.unordered_execution(state, request));
-                    if let Some(watch) = watch {
-                        worked.set(worked.get().with(watch.ticks()));
-                    }
-                    reply
-                },
+                |request| answer(request, |request| app.unordered_execution(state, request)),
             );
-            let mut sum = sum.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            sum.0.add(part.seen);
-            sum.1 = sum.1.and(worked.get());
+            if looks != Looks::Leave || measured > 0 {
+                let mut sum = sum.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                sum.0.add(part.seen);
+                sum.1 = sum.1.and(clock.stop());
+            }
         };
         self.pool
             .run(std::iter::empty(), &work)
@@ -251,7 +274,8 @@ mod tests {
 
         fn unordered_execution(&self, _: &Echo, (): ()) -> u64 {
             self.0.fetch_add(1, Ordering::AcqRel);
-            while self.0.load(Ordering::Acquire) < 2 {
+            let start = Instant::now();
+            while self.0.load(Ordering::Acquire) < 2 && start.elapsed().as_secs() < 20 {
                 yield_now();
             }
             self.0.load(Ordering::Acquire)
@@ -285,6 +309,36 @@ mod tests {
         let replies =
             engine.execute_unordered(&Meeting(AtomicU64::new(0)), &state, batch).expect("no failure");
         assert_eq!(replies.replies().iter().map(|reply| *reply.payload()).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
+    fn all_threads_are_tried_and_what_they_take_is_judged() {
+        let config = ExecutorConfig { threads: Some(2), pin: false, ..ExecutorConfig::default() };
+        let report = config.validate().expect("valid");
+        let mut engine: Speculative<Reader<false>, Echo> =
+            Engine::new(&config, &report, Arc::new(Metrics::new())).expect("threads");
+        let state = Echo { looks: AtomicU64::new(0), most: u64::MAX };
+        let mut in_parallel = [0; 10].map(|_: u64| {
+            let requests = (0..5000).map(|id| Update::new(NodeId(1), SeqNo(1), SeqNo(id), id as u32));
+            let batch = UnorderedBatch::from_requests(requests.collect());
+            engine.execute_unordered(&Reader::<false>, &state, batch).expect("no failure");
+            assert!(engine.unordered.governor.knows(5000) && !engine.governor.knows(5000));
+            engine.metrics.counters().unordered_in_parallel
+        });
+        assert_eq!(in_parallel[0], 0, "nothing is known yet");
+        in_parallel.iter_mut().for_each(|requests| *requests /= 5000);
+        assert!((1..10).contains(&in_parallel[9]), "{in_parallel:?}");
+    }
+
+    #[test]
+    fn what_chunks_take_is_added_up() {
+        let mut clock = Clock::default();
+        assert_eq!(clock.stop(), Measured::default());
+        clock.begins(7);
+        clock.begins(5);
+        let worked = clock.stop();
+        assert!(format!("{worked:?}").contains("operations: 12"), "{worked:?}");
+        assert_eq!(clock.stop(), worked, "nothing runs any more");
     }
 
     #[test]

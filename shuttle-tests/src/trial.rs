@@ -200,7 +200,7 @@ fn check_failure(failure: &Failure, batch: &UpdateBatch<Request>, position: usiz
     }
 }
 
-/// Answers requests on all threads; the answers must be those of one thread.
+/// Answers requests, on all threads if that is forced; the answers must be those of one thread.
 fn answer(engine: &mut SpeculativeEngine, state: &ShardedState, batch: UnorderedBatch<Request>) {
     use atlas_smr_execution::app::Application;
     let oracle = Oracle::new(state, &UpdateBatch::new(SeqNo::ZERO));

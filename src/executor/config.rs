@@ -67,7 +67,8 @@ pub struct ExecutorConfig {
     pub spin: Duration,
     /// How many positions speculation may run ahead of retirement.
     pub window: usize,
-    /// Positions, or unordered requests, that a thread takes at once; `None`: from measured costs.
+    /// Positions, or unordered requests, that a thread takes at once; `None`: from measured costs, and of short
+    /// unordered requests up to 16.
     pub chunk: Option<usize>,
     /// How many operations batches may have together that wait in the queue one behind the other, and are then taken and answered
     /// together, at most 64 at once; 0: each batch by itself. Multi-threaded executors also execute and commit them as one, where that

@@ -92,13 +92,14 @@ impl OnWorkload for Task<'_> {
         let states = bench.states.take(load, workload, 2)?;
         let Bench { effort, threads, probe, rayon, .. } = &*bench;
         let mut source = workload.batches(Plan { seed: 2, batch, operations: u64::MAX / 2 });
-        let (mut patience, mut attempts) = (effort.patience, 1..=effort.warm_ups);
+        let (mut patience, mut attempts, mut equal) = (effort.patience, 1..=effort.warm_ups, true);
         // What an engine has learned in a bad moment is worth nothing.
         let (mut readers, time) = loop {
             let mut readers = Readers::new(workload.logic(), &states[0], *threads, rayon, batch)?;
             let warm_up = || readers.warm_up(&mut source, effort, batch);
             let (time, good) = in_good_moment(probe, Crowd::Anybody, &mut patience, warm_up)?;
             attempts.next();
+            equal &= readers.equal;
             if good || attempts.is_empty() {
                 break (readers, time);
             }
@@ -113,7 +114,7 @@ impl OnWorkload for Task<'_> {
             readers.round(&batches, group)
         })?;
         let in_parallel = (readers.in_parallel() - in_parallel) as f64 / requests as f64;
-        let equal = readers.equal;
+        equal &= readers.equal;
         bench.states.bring_back(load, states);
         Ok(Measured { sequential_share: Some(1.0 - in_parallel), ..summary(&samples, against_rayon, equal) })
     }

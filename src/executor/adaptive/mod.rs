@@ -24,7 +24,8 @@
 //! A batch that is one chain, by its hints, is run one operation after the other, whatever pays for others of its size
 //! (`executor/speculative/chain.rs`).
 //!
-//! Joined batches and unordered requests have governors of their own (`executor/speculative/`).
+//! Joined batches and unordered requests have governors of their own (`executor/speculative/`). Of unordered requests, whole chunks are
+//! measured.
 //!
 //! The choice changes no result, so every replica makes its own.
 

@@ -98,9 +98,9 @@ where
         Plan { chunk, measured, .. }: Plan,
     ) -> Result<(BatchReplies<Reply<A, S>>, Duration), Failure> {
         let (len, prefetching) = (batch.len(), &mut self.unordered.prefetching);
-        let short = || SHORT.min(len.div_ceil(2 * self.threads)).max(LEAST);
-        let chunk = if measured > 0 { chunk } else { short() };
-        let chunk = self.chunk.unwrap_or_else(|| prefetching.chunk(len, chunk));
+        let least = if self.consent.hints { LEAST } else { 1 };
+        let chunk = if measured > 0 { chunk } else { SHORT.min(len.div_ceil(2 * self.threads)).max(least) };
+        let chunk = self.chunk.unwrap_or_else(|| prefetching.chunk(len, chunk)).min(len);
         let looks = prefetching.plan(len, chunk);
         let exchange = Exchange::new(batch.into_requests(), chunk);
         let sum = Mutex::new((Seen::default(), Measured::default()));
@@ -118,10 +118,11 @@ where
                 },
                 |request| answer(request, |request| app.unordered_execution(state, request)),
             );
+            let worked = clock.stop();
             if looks != Looks::Leave || measured > 0 {
                 let mut sum = sum.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 sum.0.add(part.seen);
-                sum.1 = sum.1.and(clock.stop());
+                sum.1 = sum.1.and(worked);
             }
         };
         self.pool
@@ -312,13 +313,13 @@ mod tests {
     }
 
     #[test]
-    fn all_threads_are_tried_and_what_they_take_is_judged() {
+    fn all_threads_are_tried_where_that_is_not_forced() {
         let config = ExecutorConfig { threads: Some(2), pin: false, ..ExecutorConfig::default() };
         let report = config.validate().expect("valid");
         let mut engine: Speculative<Reader<false>, Echo> =
             Engine::new(&config, &report, Arc::new(Metrics::new())).expect("threads");
         let state = Echo { looks: AtomicU64::new(0), most: u64::MAX };
-        let mut in_parallel = [0; 10].map(|_: u64| {
+        let in_parallel = [0; 10].map(|_: u64| {
             let requests = (0..5000).map(|id| Update::new(NodeId(1), SeqNo(1), SeqNo(id), id as u32));
             let batch = UnorderedBatch::from_requests(requests.collect());
             engine.execute_unordered(&Reader::<false>, &state, batch).expect("no failure");
@@ -326,8 +327,7 @@ mod tests {
             engine.metrics.counters().unordered_in_parallel
         });
         assert_eq!(in_parallel[0], 0, "nothing is known yet");
-        in_parallel.iter_mut().for_each(|requests| *requests /= 5000);
-        assert!((1..10).contains(&in_parallel[9]), "{in_parallel:?}");
+        assert!(in_parallel[9] >= 5000, "{in_parallel:?}");
     }
 
     #[test]

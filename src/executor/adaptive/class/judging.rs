@@ -56,18 +56,6 @@ impl Class {
         self.cost_of(self.in_use, common).unwrap_or(f64::INFINITY)
     }
 
-    /// What a burst costs that is as good as the way in use.
-    pub(super) fn cost_as_good(&self, common: &Common) -> f64 {
-        let in_use = self.cost_in_use(common);
-        match self.burst {
-            Some(Burst { way, .. }) if self.measured > 0 => {
-                in_use * self.inflation.of(self.in_use, common.inflation)
-                    / self.inflation.of(way, common.inflation)
-            }
-            _ => in_use,
-        }
-    }
-
     /// Compares how long operations are in the loop and ahead of turn, if one is the way in use and the other that of a burst.
     pub(super) fn compare_lengths(&mut self, burst: &Burst, common: &mut Common) {
         let (ahead, in_turn) = match (burst.way, self.in_use) {

@@ -168,12 +168,12 @@ impl Class {
         if self.measured > 0 {
             self.worth.add(amount);
         }
-        let as_good = self.cost_as_good(common);
+        let in_use = self.cost_in_use(common);
         let (least, kept) = if self.measured > 0 { (MEASURED_RUNS, KEPT) } else { (RUNS, 1.0 - WEIGHT) };
         match &mut self.burst {
             Some(burst) if burst.way == way => {
                 burst.add(len, took_ns, amount);
-                if burst.is_over(as_good, least) {
+                if burst.is_over(in_use, least) {
                     let burst = *burst;
                     self.end_burst(burst, common);
                 }
@@ -338,8 +338,9 @@ impl Class {
         self.trials.end(Outcome { lost, took_ns, first, measured: self.measured > 0, sure });
         if wins && left.0 == Way::Sequential && self.measured > 0 {
             // This was a comparison. A burst for that alone will lose what is gained now.
+            let gained = self.judged(left, (burst.way, burst.cost()), &plain) - 1.0;
             self.trials.compare_anew();
-            self.trials.compared(burst.all().get().map_or(0.0, |cost| 1.0 / cost - 1.0), took_ns, sure);
+            self.trials.compared(gained, took_ns, sure);
         }
         // Each way gets its first burst at once.
         let untried = |way| self.is_worth_a_try(way, common) && self.cost_of(way, common).is_none();

@@ -163,9 +163,26 @@ pub fn rounds<T>(
     Ok(results)
 }
 
+/// Warms up by `attempt`, which begins with an engine that knows nothing and is told how often that was done before: what one has
+/// learned in a bad moment is worth nothing, so then another starts over.
+pub fn warmed_up<T>(
+    effort: &Effort,
+    probe: &Probe,
+    mut attempt: impl FnMut(usize) -> Result<T, PerfError>,
+) -> Result<T, PerfError> {
+    let (mut patience, mut attempts) = (effort.patience, 0);
+    loop {
+        let (result, good) = in_good_moment(probe, Crowd::Anybody, &mut patience, || attempt(attempts))?;
+        attempts += 1;
+        if good || attempts >= effort.warm_ups {
+            return Ok(result);
+        }
+    }
+}
+
 /// Waits for a good moment, as long as there is `patience`, and runs `round`. Its result, and whether the moment was good: the
 /// cores were near each other and fast before and after it, and no `crowd` wanted them.
-pub fn in_good_moment<T>(
+fn in_good_moment<T>(
     probe: &Probe,
     crowd: Crowd,
     patience: &mut Duration,

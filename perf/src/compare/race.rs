@@ -13,10 +13,9 @@ use workloads::{Logic, Service};
 
 use super::row::Measured;
 use crate::baseline;
-use crate::bench::{Effort, Setup, in_good_moment};
+use crate::bench::{Effort, Setup, warmed_up};
 use crate::error::PerfError;
 use crate::load::all_equal;
-use crate::machine::Crowd;
 use crate::probe::Probe;
 use crate::sample::{Sample, plain_loop, sample};
 
@@ -82,23 +81,20 @@ impl<'p, L: Logic> Race<'p, L> {
         Ok((engine, metrics))
     }
 
-    /// Warms up by `warm_up`. What the engine has learned in a bad moment is worth nothing: then a new one starts over.
+    /// Warms up by `warm_up`, in a bad moment with a new engine once more.
     pub fn warm_up<R>(
         &mut self,
         effort: &Effort,
         probe: &Probe,
         mut warm_up: impl FnMut(&mut Self) -> Result<R, PerfError>,
     ) -> Result<R, PerfError> {
-        let (mut patience, mut attempts) = (effort.patience, 0);
-        loop {
-            let (result, good) = in_good_moment(probe, Crowd::Anybody, &mut patience, || warm_up(self))?;
-            attempts += 1;
-            if good || attempts >= effort.warm_ups {
-                return Ok(result);
+        warmed_up(effort, probe, |attempt| {
+            if attempt > 0 {
+                (self.engine, self.metrics) = Self::engine(self.setup, self.threads)?;
+                self.batches = 0;
             }
-            (self.engine, self.metrics) = Self::engine(self.setup, self.threads)?;
-            self.batches = 0;
-        }
+            warm_up(self)
+        })
     }
 
     /// All contenders execute `batches`, in an order that alternates from round to round. The samples are in the

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use workloads::{Logic, Plan, Service, Workload};
 
 use super::row::Measured;
-use crate::bench::{Bench, Effort, Setup, in_good_moment, rounds};
+use crate::bench::{Bench, Effort, Setup, rounds, warmed_up};
 use crate::error::PerfError;
 use crate::load::{Load, OnWorkload};
 use crate::machine::Crowd;
@@ -92,18 +92,13 @@ impl OnWorkload for Task<'_> {
         let states = bench.states.take(load, workload, 2)?;
         let Bench { effort, threads, probe, rayon, .. } = &*bench;
         let mut source = workload.batches(Plan { seed: 2, batch, operations: u64::MAX / 2 });
-        let (mut patience, mut attempts, mut equal) = (effort.patience, 1..=effort.warm_ups, true);
-        // What an engine has learned in a bad moment is worth nothing.
-        let (mut readers, time) = loop {
+        let mut equal = true;
+        let (mut readers, time) = warmed_up(effort, probe, |_| {
             let mut readers = Readers::new(workload.logic(), &states[0], *threads, rayon, batch)?;
-            let warm_up = || readers.warm_up(&mut source, effort, batch);
-            let (time, good) = in_good_moment(probe, Crowd::Anybody, &mut patience, warm_up)?;
-            attempts.next();
+            let time = readers.warm_up(&mut source, effort, batch)?;
             equal &= readers.equal;
-            if good || attempts.is_empty() {
-                break (readers, time);
-            }
-        };
+            Ok((readers, time))
+        })?;
         let group = group_of(time);
         let count = (effort.sample.as_nanos() / time.as_nanos().max(1)) as usize;
         let count = count.min(200_000 / batch).max(effort.batches);

@@ -58,28 +58,31 @@ impl Lengths {
 
 /// How many times as long operations take ahead of turn, as the last comparison has shown; nothing if there was none.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Inflation {
-    at_least: Option<f64>,
-    at_most: Option<f64>,
+pub struct Inflation(Option<Bounds>);
+
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    at_least: f64,
+    at_most: f64,
 }
 
 impl Inflation {
     /// Compares lengths ahead of turn with lengths one after the other; `None` if too little is known of them.
     pub fn compare(ahead: &Lengths, in_turn: &Lengths) -> Option<Inflation> {
         let (longer, off) = ahead.exceed(in_turn)?;
-        let [at_least, at_most] = [longer - off, longer + off].map(|longer| Some(longer.max(0.0).exp()));
-        Some(Inflation { at_least, at_most })
+        let [at_least, at_most] = [longer - off, longer + off].map(|longer| longer.max(0.0).exp());
+        Some(Inflation(Some(Bounds { at_least, at_most })))
     }
 
     /// How many times as long operations are surely measured to take in a way as in the loop; `common` is what is known of others.
     pub fn of(self, way: Way, common: Inflation) -> f64 {
-        let found = self.at_least.or(common.at_least).filter(|_| way != Way::Sequential);
-        found.unwrap_or(1.0).max(ENGINE[way as usize])
+        let found = self.0.or(common.0).filter(|_| way != Way::Sequential);
+        found.map_or(1.0, |bounds| bounds.at_least).max(ENGINE[way as usize])
     }
 
     /// How many times as long they may take.
     pub fn at_most(self) -> f64 {
-        self.at_most.unwrap_or(f64::INFINITY)
+        self.0.map_or(f64::INFINITY, |bounds| bounds.at_most)
     }
 }
 
@@ -94,7 +97,7 @@ mod tests {
     }
 
     fn factor(ahead: Lengths, in_turn: Lengths) -> Option<f64> {
-        Inflation::compare(&ahead, &in_turn).and_then(|inflation| inflation.at_least)
+        Inflation::compare(&ahead, &in_turn)?.0.map(|bounds| bounds.at_least)
     }
 
     #[test]

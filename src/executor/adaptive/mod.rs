@@ -17,8 +17,8 @@
 //! and tell what the batch would have taken one after the other: what is compared is the share of that which it did take.
 //! Of one operation after the other that share is one, so that way need not be tried to be judged. But operations may take longer ahead
 //! of turn than one after the other, by more than the engine's part, which is known: by how much shows where now and then
-//! some batches run that way (inflation.rs), at first a few times more than that percent allows if there is doubt. Such batches differ also in what they gain,
-//! so that a handful of them says little. Therefore what batches of all sizes have shown counts in each class like some that it
+//! some batches run that way (inflation.rs), at first a few times more than that percent allows if there is doubt.
+//! Such batches differ also in what they gain, so that a handful of them says little. Therefore what batches of all sizes have shown counts in each class like some that it
 //! had before its first own, and of two ways that look alike the one is preferred whose units are not stale.
 //!
 //! A batch that is one chain, by its hints, is run one operation after the other, whatever pays for others of its size

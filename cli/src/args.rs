@@ -105,7 +105,7 @@ pub struct RunArgs {
     /// Seed of the workload's generator: the same seed gives the same operations.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// What is executed: transfer, kv-put, kv-update, ycsb-a, ycsb-b, ycsb-c, ycsb-f, branch or trace.
+    /// What is executed: transfer, kv-put, kv-update, kv-merge, ycsb-a, ycsb-b, ycsb-c, ycsb-f, branch or trace.
     #[arg(long, default_value_t = WorkloadKind::Transfer)]
     pub workload: WorkloadKind,
     /// Accounts of `transfer`: fewer of them collide more often.

@@ -88,7 +88,9 @@ fn the_document_has_its_shape() {
 
 #[test]
 fn every_generated_workload_is_equal() {
-    for workload in ["transfer", "kv-put", "kv-update", "ycsb-a", "ycsb-b", "ycsb-c", "ycsb-f", "branch"] {
+    for workload in
+        ["transfer", "kv-put", "kv-update", "kv-merge", "ycsb-a", "ycsb-b", "ycsb-c", "ycsb-f", "branch"]
+    {
         for mode in ["adaptive", "speculate", "sequential"] {
             let size =
                 ["--operations", "500", "--batch", "33", "--accounts", "5", "--keys", "9", "--work-ns", "0"];

@@ -119,7 +119,7 @@ pub struct ScalingArgs {
 /// What is executed.
 #[derive(Clone, Debug, Args)]
 pub struct LoadArgs {
-    /// transfer, kv-put, kv-update, ycsb-a, ycsb-b, ycsb-c, ycsb-f, branch or trace.
+    /// transfer, kv-put, kv-update, kv-merge, ycsb-a, ycsb-b, ycsb-c, ycsb-f, branch or trace.
     #[arg(long, default_value_t = WorkloadKind::Transfer)]
     pub workload: WorkloadKind,
     /// Operations in one batch.

@@ -26,12 +26,13 @@ const WARM_UP: usize = 100;
 const COUNTED: usize = 100;
 
 /// What is executed: enough keys that few collide.
-pub fn loads() -> [Load; 5] {
+pub fn loads() -> [Load; 6] {
     let kv = |mix| Load::Kv(Kv { mix, keys: 10_000, value_size: 100 });
     [
         Load::transfer(1000, 0),
         kv(KvMix::Put),
         kv(KvMix::Update),
+        kv(KvMix::Merge),
         kv(KvMix::YcsbA),
         Load::Branch(Branch { keys: 1000, work_ns: 0 }),
     ]

@@ -70,13 +70,17 @@ impl Load {
     }
 
     /// Names the initial state: workloads with the same name have the same one. `None` if it is made in no time.
-    fn population(&self) -> Option<(u64, usize)> {
+    fn population(&self) -> Option<Population> {
         match self {
-            Load::Kv(kv) => Some((kv.keys, kv.value_size)),
+            Load::Kv(Kv { mix: KvMix::Merge, keys, .. }) => Some((*keys, None)),
+            Load::Kv(kv) => Some((kv.keys, Some(kv.value_size))),
             _ => None,
         }
     }
 }
+
+/// How many keys there are, and how long their values; or, without a length, that they are counters.
+type Population = (u64, Option<usize>);
 
 /// A populated state. Each is filled on its own: a snapshot's first writes copy shards, and that would be measured.
 pub fn populated<W: Workload>(workload: &W) -> Result<ShardedState, ConfigError> {
@@ -93,7 +97,7 @@ pub fn populated<W: Workload>(workload: &W) -> Result<ShardedState, ConfigError>
 /// because a row runs on all states that it takes.
 #[derive(Default)]
 pub struct States {
-    kept: HashMap<(u64, usize, usize), Vec<ShardedState>>,
+    kept: HashMap<(Population, usize), Vec<ShardedState>>,
 }
 
 impl States {
@@ -104,7 +108,7 @@ impl States {
         workload: &W,
         count: usize,
     ) -> Result<Vec<ShardedState>, ConfigError> {
-        let kept = load.population().and_then(|(keys, size)| self.kept.remove(&(keys, size, count)));
+        let kept = load.population().and_then(|population| self.kept.remove(&(population, count)));
         match kept {
             Some(states) => Ok(states),
             None => (0..count).map(|_| populated(workload)).collect(),
@@ -113,8 +117,8 @@ impl States {
 
     /// Keeps all states of a row, which has checked that they are equal.
     pub fn bring_back(&mut self, load: &Load, states: Vec<ShardedState>) {
-        if let Some((keys, size)) = load.population() {
-            self.kept.insert((keys, size, states.len()), states);
+        if let Some(population) = load.population() {
+            self.kept.insert((population, states.len()), states);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::kv::KvMix;
 pub enum WorkloadKind {
     /// `transfer`: [`Transfer`](crate::Transfer).
     Transfer,
-    /// `kv-put`, `kv-update`, `ycsb-a`, `ycsb-b`, `ycsb-c` and `ycsb-f`: [`Kv`](crate::Kv).
+    /// `kv-put`, `kv-update`, `kv-merge`, `ycsb-a`, `ycsb-b`, `ycsb-c` and `ycsb-f`: [`Kv`](crate::Kv).
     Kv(KvMix),
     /// `branch`: [`Branch`](crate::Branch).
     Branch,
@@ -21,10 +21,11 @@ pub enum WorkloadKind {
 
 impl WorkloadKind {
     /// Every workload, in the order in which they are listed.
-    pub const ALL: [WorkloadKind; 9] = [
+    pub const ALL: [WorkloadKind; 10] = [
         WorkloadKind::Transfer,
         WorkloadKind::Kv(KvMix::Put),
         WorkloadKind::Kv(KvMix::Update),
+        WorkloadKind::Kv(KvMix::Merge),
         WorkloadKind::Kv(KvMix::YcsbA),
         WorkloadKind::Kv(KvMix::YcsbB),
         WorkloadKind::Kv(KvMix::YcsbC),
@@ -40,6 +41,7 @@ impl WorkloadKind {
             WorkloadKind::Transfer => "transfer",
             WorkloadKind::Kv(KvMix::Put) => "kv-put",
             WorkloadKind::Kv(KvMix::Update) => "kv-update",
+            WorkloadKind::Kv(KvMix::Merge) => "kv-merge",
             WorkloadKind::Kv(KvMix::YcsbA) => "ycsb-a",
             WorkloadKind::Kv(KvMix::YcsbB) => "ycsb-b",
             WorkloadKind::Kv(KvMix::YcsbC) => "ycsb-c",
@@ -56,6 +58,7 @@ impl WorkloadKind {
             WorkloadKind::Transfer => "transfers between accounts: read two balances, work, write both",
             WorkloadKind::Kv(KvMix::Put) => "blind puts of evenly drawn keys",
             WorkloadKind::Kv(KvMix::Update) => "updates of evenly drawn keys that use the previous value",
+            WorkloadKind::Kv(KvMix::Merge) => "merges into evenly drawn counters",
             WorkloadKind::Kv(KvMix::YcsbA) => "YCSB A: half reads, half puts, zipf 0.99",
             WorkloadKind::Kv(KvMix::YcsbB) => "YCSB B: 95 % reads, 5 % puts, zipf 0.99",
             WorkloadKind::Kv(KvMix::YcsbC) => "YCSB C: reads only, zipf 0.99",

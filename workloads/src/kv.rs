@@ -1,4 +1,4 @@
-//! Keys and values: blind puts, updates, and the core workloads of YCSB.
+//! Keys and values: blind puts, updates, merges, and the core workloads of YCSB.
 //!
 //! YCSB: Cooper et al., "Benchmarking cloud serving systems with YCSB", SoCC 2010. Keys are drawn by a zipf
 //! distribution with exponent 0.99 whose ranks are scattered over the key space by a hash, as there.
@@ -18,6 +18,8 @@ use crate::workload::{Logic, Plan, Workload, cut};
 
 /// Column of the values.
 const VALUES: &str = "values";
+/// Column of the counters that merges add to: 64-bit integers.
+const COUNTERS: &str = "counters";
 /// Values may be this long, in bytes.
 pub const MAX_VALUE_SIZE: usize = 64 * 1024;
 /// Different values that exist; a power of two, and small enough to stay in a cache.
@@ -32,6 +34,8 @@ pub enum KvMix {
     Put,
     /// Updates whose previous value feeds the reply, keys drawn evenly.
     Update,
+    /// Merges into counters, keys drawn evenly.
+    Merge,
     /// YCSB A: half reads, half blind puts.
     YcsbA,
     /// YCSB B: 95 % reads, 5 % blind puts.
@@ -49,7 +53,7 @@ pub struct Kv {
     pub mix: KvMix,
     /// Number of keys, all present at first.
     pub keys: u64,
-    /// Length of every value in bytes, at most [`MAX_VALUE_SIZE`].
+    /// Length of every value in bytes, at most [`MAX_VALUE_SIZE`]. Counters have 8 in any case.
     pub value_size: usize,
 }
 
@@ -82,6 +86,13 @@ pub enum KvRequest {
         key: u64,
         /// Chooses the value.
         variant: u64,
+    },
+    /// Adds to a counter blindly; replies with `amount`.
+    Merge {
+        /// The key's number.
+        key: u64,
+        /// What is added.
+        amount: u64,
     },
     /// Reads, writes what follows from what was read, and replies with the checksum of what was read.
     ReadModifyWrite {
@@ -126,6 +137,10 @@ impl Logic for KvLogic {
             KvRequest::Update { key: n, variant } => {
                 checksum(state.update(VALUES, &key(n), self.value(variant)).as_deref())
             }
+            KvRequest::Merge { key: n, amount } => {
+                state.merge(COUNTERS, &key(n), &amount.to_le_bytes());
+                amount
+            }
             KvRequest::ReadModifyWrite { key: n, variant } => {
                 let before = state.read_with(VALUES, &key(n), checksum);
                 state.put(VALUES, &key(n), self.value(mix(before, variant)));
@@ -140,6 +155,7 @@ impl Logic for KvLogic {
         match *request {
             KvRequest::Read { key: n } => hints.reads(VALUES, &key(n)),
             KvRequest::Put { key: n, .. } => hints.writes(VALUES, &key(n)),
+            KvRequest::Merge { key: n, .. } => hints.merges(COUNTERS, &key(n)),
             KvRequest::Update { key: n, .. } | KvRequest::ReadModifyWrite { key: n, .. } => {
                 hints.reads(VALUES, &key(n));
                 hints.writes(VALUES, &key(n));
@@ -148,11 +164,14 @@ impl Logic for KvLogic {
     }
 
     fn query(&self, state: &impl CRUDState, request: &KvRequest) -> u64 {
-        let (KvRequest::Read { key: n }
-        | KvRequest::Put { key: n, .. }
-        | KvRequest::Update { key: n, .. }
-        | KvRequest::ReadModifyWrite { key: n, .. }) = *request;
-        state.read_with(VALUES, &key(n), checksum)
+        let (column, n) = match *request {
+            KvRequest::Merge { key, .. } => (COUNTERS, key),
+            KvRequest::Read { key }
+            | KvRequest::Put { key, .. }
+            | KvRequest::Update { key, .. }
+            | KvRequest::ReadModifyWrite { key, .. } => (VALUES, key),
+        };
+        state.read_with(column, &key(n), checksum)
     }
 }
 
@@ -171,7 +190,10 @@ impl Workload for Kv {
     fn populate(&self, state: &mut impl CRUDState) {
         let logic = self.logic();
         for n in 0..self.keys {
-            state.put(VALUES, &key(n), logic.value(mix(0, n)));
+            match self.mix {
+                KvMix::Merge => state.put(COUNTERS, &key(n), &n.to_le_bytes()),
+                _ => state.put(VALUES, &key(n), logic.value(mix(0, n))),
+            }
         }
     }
 
@@ -186,6 +208,7 @@ impl Workload for Kv {
             Some(match kind {
                 KvMix::Put => KvRequest::Put { key, variant },
                 KvMix::Update => KvRequest::Update { key, variant },
+                KvMix::Merge => KvRequest::Merge { key, amount: variant },
                 KvMix::YcsbA if percent < 50 => KvRequest::Put { key, variant },
                 KvMix::YcsbB if percent < 5 => KvRequest::Put { key, variant },
                 KvMix::YcsbF if percent < 50 => KvRequest::ReadModifyWrite { key, variant },
@@ -206,7 +229,7 @@ enum Keys {
 impl Keys {
     fn new(mix: KvMix, keys: u64) -> Self {
         match mix {
-            KvMix::Put | KvMix::Update => Keys::Even(keys),
+            KvMix::Put | KvMix::Update | KvMix::Merge => Keys::Even(keys),
             _ => Keys::Scattered(keys, Zipf::new(keys as f64, SKEW).ok()),
         }
     }
@@ -229,8 +252,8 @@ mod tests {
     use super::*;
     use crate::memory::{check_paths_agree, check_seeded};
 
-    const ALL: [KvMix; 6] =
-        [KvMix::Put, KvMix::Update, KvMix::YcsbA, KvMix::YcsbB, KvMix::YcsbC, KvMix::YcsbF];
+    const ALL: [KvMix; 7] =
+        [KvMix::Put, KvMix::Update, KvMix::Merge, KvMix::YcsbA, KvMix::YcsbB, KvMix::YcsbC, KvMix::YcsbF];
 
     fn small(mix: KvMix) -> Kv {
         Kv { mix, keys: 20, value_size: 13 }

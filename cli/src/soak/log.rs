@@ -24,7 +24,7 @@ enum Kind {
     Programs(u8),
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Transfers(ACCOUNTS),
     Kind::Programs(200),
     Kind::Kv(KvMix::Put),
@@ -34,6 +34,7 @@ const KINDS: [Kind; 11] = [
     Kind::Kv(KvMix::Update),
     Kind::Programs(5),
     Kind::Kv(KvMix::YcsbF),
+    Kind::Kv(KvMix::Merge),
     Kind::Transfers(100),
     Kind::Kv(KvMix::YcsbB),
 ];

@@ -64,6 +64,7 @@ fn every_workload() -> Vec<Ordered> {
         Load::transfer(2, 1000),
         Load::transfer(1000, 0),
         Load::kv(KvMix::Put),
+        Load::kv(KvMix::Merge),
         Load::kv(KvMix::YcsbA),
         Load::kv(KvMix::YcsbB),
         Load::Branch(Branch { keys: 1000, work_ns: 1000 }),
@@ -122,6 +123,9 @@ fn keys() -> Vec<Row> {
         ordered(Load::kv(KvMix::Update), 128, 1.30, 1.65),
         ordered(Load::kv(KvMix::Update), 1024, 1.30, 1.65),
         ordered(Load::kv(KvMix::Update), 8192, 1.30, 1.65),
+        ordered(Load::kv(KvMix::Merge), 128, 0.97, 1.20),
+        ordered(Load::kv(KvMix::Merge), 1024, 1.25, 1.70),
+        ordered(Load::kv(KvMix::Merge), 8192, 1.30, 1.70),
         ordered(Load::kv(KvMix::YcsbA), 1024, 1.15, 1.45),
         ordered(Load::kv(KvMix::YcsbB), 1024, 1.15, 1.45),
     ]

@@ -207,7 +207,8 @@ pub trait AtTurn<'b, R> {
     fn address(&self, position: usize, reply: R) -> UpdateReply<R>;
 
     /// What a merge leaves of its key: `operand`, folded into `below`, the write before it, or else into the state's value.
-    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b>;
+    /// Nothing, if the commit does that.
+    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Option<Written<'b>>;
 }
 
 impl<'b, R> Retirement<'b, R> {

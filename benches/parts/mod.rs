@@ -243,7 +243,7 @@ impl<'b, L: Logic> AtTurn<'b, u64> for Batch<'_, 'b, L> {
         UpdateReply::to_request(&self.updates[position], reply)
     }
 
-    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
+    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Option<Written<'b>> {
         self.around.fold(operand, below, &self.stock.memory)
     }
 }

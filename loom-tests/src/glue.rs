@@ -61,6 +61,8 @@ impl Op {
 pub struct Numbers(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl CRUDState for Numbers {
+    const COMMITS_OPERANDS: bool = true;
+
     fn read(&self, _column: &str, key: &[u8]) -> Option<Vec<u8>> {
         self.0.get(key).cloned()
     }

@@ -160,7 +160,13 @@ impl Touched for Latest<'_> {
 
     fn get(&self, index: usize) -> Change<'_> {
         let record = self.record(index);
-        Change { column: record.column(), key: record.key(), value: record.value() }
+        let (kind, bytes) = (record.kind(), record.bytes());
+        Change {
+            column: record.column(),
+            key: record.key(),
+            value: (kind == Kind::Value).then_some(bytes),
+            operand: (kind == Kind::Operand).then_some(bytes),
+        }
     }
 
     fn prefetch(&self, index: usize) {
@@ -189,13 +195,13 @@ impl<'b> Overlay<'b> {
     }
 
     /// Makes `writes`, of the unit that retires now, the newest versions of their keys. `fold` tells what an operand leaves on
-    /// top of the version below it, if there is one. The versions lie in `memory`, the walker's own: what one thread writes
-    /// next to each other stays in its cache.
+    /// top of the version below it, if there is one; nothing, if it stays as it is. The versions lie in `memory`, the walker's
+    /// own: what one thread writes next to each other stays in its cache.
     pub fn publish(
         &mut self,
         writes: &WriteSet<'b>,
         memory: &Workspace<'b>,
-        fold: impl Fn(&Record<'b>, Option<&Record<'b>>) -> Written<'b>,
+        fold: impl Fn(&Record<'b>, Option<&Record<'b>>) -> Option<Written<'b>>,
     ) {
         for record in writes.iter() {
             self.publish_one(record, memory, &fold);
@@ -207,7 +213,7 @@ impl<'b> Overlay<'b> {
         &mut self,
         record: &'b Record<'b>,
         memory: &Workspace<'b>,
-        fold: &impl Fn(&Record<'b>, Option<&Record<'b>>) -> Written<'b>,
+        fold: &impl Fn(&Record<'b>, Option<&Record<'b>>) -> Option<Written<'b>>,
     ) {
         if self.table.must_grow() {
             self.grow();
@@ -219,10 +225,10 @@ impl<'b> Overlay<'b> {
             None => self.next_rank(record),
         };
         let record = match record.kind() {
-            Kind::Operand => {
-                let folded = fold(record, below.map(|below| below.record));
-                memory.arena.alloc_with(|| record.with(folded))
-            }
+            Kind::Operand => match fold(record, below.map(|below| below.record)) {
+                Some(folded) => memory.arena.alloc_with(|| record.with(folded)),
+                None => record,
+            },
             Kind::Value | Kind::Tombstone => record,
         };
         let (fingerprint, position) = (record.fingerprint, record.position);

@@ -362,7 +362,7 @@ where
         UpdateReply::to_request(&self.run.updates[position], reply)
     }
 
-    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Written<'b> {
+    fn fold(&self, operand: &Record<'b>, below: Option<&Record<'b>>) -> Option<Written<'b>> {
         let fold = || self.run.around.fold(operand, below, &self.stock.memory);
         // What panics here is the merge operator or the state, not the engine. Unwind safety: the batch is dropped.
         catch_unwind(AssertUnwindSafe(fold)).unwrap_or_else(|panic| MergePanicked::unwind(panic))

@@ -4,14 +4,18 @@ use std::fmt;
 use std::ops::Range;
 
 /// The last value of one key that a batch touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change<'a> {
     /// The key's column.
     pub column: &'a str,
     /// The key.
     pub key: &'a [u8],
-    /// Its value after the batch; `None` if the batch removed it.
+    /// Its value after the batch; `None` if the batch removed it, or if there is an operand.
     pub value: Option<&'a [u8]>,
+    /// What is to be merged into the value that the state has, by the column's
+    /// [`merge_operator`](super::CRUDState::merge_operator): all that the batch has merged into this key, folded together. Always
+    /// `None` for a state that does not ask for it ([`COMMITS_OPERANDS`](super::CRUDState::COMMITS_OPERANDS)).
+    pub operand: Option<&'a [u8]>,
 }
 
 /// The keys that a batch touched, in the order of first touch, where they lie.
@@ -47,7 +51,9 @@ impl<'a> Changes<'a> {
     /// If a key or a value has 4 GiB or more.
     pub fn new(changes: &'a [Change<'a>]) -> Self {
         let fits = |bytes: &[u8]| u32::try_from(bytes.len()).is_ok();
-        let all = changes.iter().all(|change| fits(change.key) && change.value.is_none_or(fits));
+        let all = changes.iter().all(|change| {
+            fits(change.key) && change.value.is_none_or(fits) && change.operand.is_none_or(fits)
+        });
         assert!(all, "keys and values have less than 4 GiB");
         Changes { changes: Source::Slice(changes), groups: Groups::default() }
     }
@@ -183,7 +189,7 @@ mod tests {
             let places = [0, 1, 0x1fff, 0x2000, 0x7fff, 0x8000, 0xfffe, 0xffff, 0];
             let next: Vec<u32> =
                 (0..).zip(places).map(|(index, place)| join(&mut heads, index, place)).collect();
-            let changes = [Change { column: "", key: b"", value: None }; 9];
+            let changes = [Change::default(); 9];
             let changes = Changes::new(&changes).in_groups(Groups::new(&heads, &next));
             assert_eq!((changes.groups(), changes.ungrouped().groups()), (lists, 0));
             let mut found = Vec::new();

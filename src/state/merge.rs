@@ -45,16 +45,34 @@ impl fmt::Debug for MergeOperator {
 impl MergeOperator {
     /// Sets `out` to the combination of `value` (absent: the operator's neutral element) and `operand`.
     pub fn fold(&self, value: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.clear();
+        if let Folded::Integer { len, bytes } = self.folded(value, operand, out) {
+            out.clear();
+            out.extend_from_slice(&bytes[..len]);
+        }
+    }
+
+    /// What [`fold`](MergeOperator::fold) sets its `out` to. Only operators of the user's own need the buffer, and leave it
+    /// there.
+    #[inline]
+    pub(crate) fn folded<'m>(
+        &self,
+        value: Option<&[u8]>,
+        operand: &[u8],
+        buffer: &'m mut Vec<u8>,
+    ) -> Folded<'m> {
         match self {
-            MergeOperator::Custom(operator) => match value {
-                Some(value) => operator.combine(value, operand, out),
-                None => out.extend_from_slice(operand),
-            },
+            MergeOperator::Custom(operator) => {
+                buffer.clear();
+                match value {
+                    Some(value) => operator.combine(value, operand, buffer),
+                    None => buffer.extend_from_slice(operand),
+                }
+                Folded::Buffer(buffer)
+            }
             MergeOperator::WrappingAdd128 => {
                 let sum = u128::from_le_bytes(resize(value.unwrap_or(&[])))
                     .wrapping_add(u128::from_le_bytes(resize(operand)));
-                out.extend_from_slice(&sum.to_le_bytes());
+                Folded::Integer { len: 16, bytes: sum.to_le_bytes() }
             }
             _ => {
                 let b = u64::from_le_bytes(resize(operand));
@@ -62,9 +80,15 @@ impl MergeOperator {
                     Some(value) => self.combine_u64(u64::from_le_bytes(resize(value)), b),
                     None => b,
                 };
-                out.extend_from_slice(&folded.to_le_bytes());
+                Folded::Integer { len: 8, bytes: u128::from(folded).to_le_bytes() }
             }
         }
+    }
+
+    /// True unless it is the user's own: then it does not panic, and what it leaves is short.
+    #[inline]
+    pub(crate) fn is_built_in(&self) -> bool {
+        !matches!(self, MergeOperator::Custom(_))
     }
 
     fn combine_u64(&self, a: u64, b: u64) -> u64 {
@@ -73,6 +97,24 @@ impl MergeOperator {
             MergeOperator::Min => a.min(b),
             MergeOperator::Max => a.max(b),
             _ => a.wrapping_add(b),
+        }
+    }
+}
+
+/// What is left of a value and an operand.
+pub(crate) enum Folded<'m> {
+    /// Of a built-in operator: so many of these bytes.
+    Integer { len: usize, bytes: [u8; 16] },
+    /// Of the user's own.
+    Buffer(&'m [u8]),
+}
+
+impl AsRef<[u8]> for Folded<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Folded::Integer { len, bytes } => &bytes[..*len],
+            Folded::Buffer(bytes) => bytes,
         }
     }
 }

@@ -51,6 +51,14 @@ pub trait CRUDState: Send {
     /// batches may also run in place.
     const GROUP_COMMIT: bool = Self::IN_PLACE;
 
+    /// True if [`commit`](CRUDState::commit) takes operands. Then what a batch has merged into a key, and has not written otherwise, is
+    /// left for the commit to merge ([`Change::operand`]), unless the column's operator is the user's own: that may panic.
+    ///
+    /// If false, all changes are values; the engine folds operands into what it reads from the state while operations retire, one
+    /// after the other. If true, the state is looked at for a merge by nobody but the commit, which can ask for many keys at once, or pass
+    /// the operands on to a store that merges by itself.
+    const COMMITS_OPERANDS: bool = false;
+
     /// The value of `key`, or `None` if it is absent.
     fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>>;
 
@@ -141,10 +149,11 @@ pub trait CRUDState: Send {
     /// in one transaction here.
     fn commit(&mut self, seq: SeqNo, changes: &Changes<'_>, crew: &mut dyn Crew) -> Result<(), StateError> {
         let _ = (seq, crew);
-        for change in changes.iter() {
-            match change.value {
-                Some(value) => self.put(change.column, change.key, value),
-                None => self.remove(change.column, change.key),
+        for Change { column, key, value, operand } in changes.iter() {
+            match (value, operand) {
+                (_, Some(operand)) => self.merge(column, key, operand),
+                (Some(value), None) => self.put(column, key, value),
+                (None, None) => self.remove(column, key),
             }
         }
         Ok(())

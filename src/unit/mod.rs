@@ -225,9 +225,20 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
             }
         }
         match seen {
+            Some(record) if record.kind() == Kind::Operand => self.see_merged(record, f),
             Some(record) => f(record.value()),
             None => self.around.state.read_with(column, key, f),
         }
+    }
+
+    /// Passes to `f` what an operand that was left to the commit will leave.
+    #[inline]
+    fn see_merged<R>(&self, operand: &Record<'b>, f: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        let state = self.around.state;
+        let operator = state.merge_operator(operand.column());
+        state.read_with(operand.column(), operand.key(), |value| {
+            f(Some(operator.folded(value, operand.bytes(), &mut Vec::new()).as_ref()))
+        })
     }
 
     /// The position in the write set of this unit's own write to a key.

@@ -31,22 +31,24 @@ impl<S, V: Copy> Copy for Surroundings<'_, S, V> {}
 
 impl<S: CRUDState, V> Surroundings<'_, S, V> {
     /// What a merge leaves of its key at its turn: `operand`, folded into `below`, the retired write before it, or else into
-    /// the state's value.
+    /// the state's value. Nothing, if the commit does that: then it stays an operand.
     pub fn fold<'b>(
         &self,
         operand: &Record<'b>,
         below: Option<&Record<'b>>,
         memory: &Workspace<'b>,
-    ) -> Written<'b> {
+    ) -> Option<Written<'b>> {
         let (column, key) = (operand.column(), operand.key());
         let operator = self.state.merge_operator(column);
-        let fold = |folded: &mut Vec<u8>| {
-            let mut fold = |value: Option<&[u8]>| operator.fold(value, operand.bytes(), folded);
-            match below {
-                Some(below) => fold(below.value()),
-                None => self.state.read_with(column, key, fold),
+        match below {
+            Some(below) => Some(below.written().fold(operator, operand.bytes(), memory)),
+            None if S::COMMITS_OPERANDS && operator.is_built_in() => None,
+            None => {
+                let fold = |folded: &mut Vec<u8>| {
+                    self.state.read_with(column, key, |value| operator.fold(value, operand.bytes(), folded));
+                };
+                Some(Written { kind: Kind::Value, bytes: memory.with_scratch(fold, Bytes::copy) })
             }
-        };
-        Written { kind: Kind::Value, bytes: memory.with_scratch(fold, Bytes::copy) }
+        }
     }
 }

@@ -8,13 +8,14 @@ use crate::raw::pending::Linked;
 use crate::state::MergeOperator;
 
 /// How a write changes its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// It has a value.
     Value,
     /// It is absent.
     Tombstone,
-    /// An operand is merged into whatever was there. Publishing folds it into that, so that versions have values.
+    /// An operand is merged into whatever was there. Publishing folds it into the version below it. Where there is none, or one
+    /// that is an operand, too, it may stay one, which the commit merges into the state.
     Operand,
 }
 

@@ -94,6 +94,7 @@ impl CRUDState for Disk {
                 assert!(!trouble.panics, "the disk is gone");
                 return Err(StateError::Other("the disk is full".into()));
             }
+            assert_eq!(change.operand, None, "nobody asked for operands");
             match change.value {
                 Some(value) => transaction.map.put(change.column, change.key, value),
                 None => transaction.map.remove(change.column, change.key),

@@ -61,7 +61,7 @@ struct Written {
     rank: u32,
     column: String,
     key: Vec<u8>,
-    removed: bool,
+    kind: Kind,
     bytes: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ impl Written {
             rank,
             column: record.column().to_owned(),
             key: record.key().to_vec(),
-            removed: record.kind() == Kind::Tombstone,
+            kind: record.kind(),
             bytes: record.bytes().to_vec(),
         }
     }

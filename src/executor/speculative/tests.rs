@@ -11,11 +11,19 @@ use crate::state::tests::assert_seeded_per_process;
 use crate::state::{Change, Changes, Crew};
 use crate::sync::{AtomicU64, Ordering};
 
-/// A state that is a map; the oracle, too.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Map(BTreeMap<(String, Vec<u8>), Vec<u8>>);
+/// A state that is a map; the oracle, too. Its commits may take operands; it counts them.
+#[derive(Clone, Debug, Default)]
+struct Map<const OPERANDS: bool = true>(BTreeMap<(String, Vec<u8>), Vec<u8>>, usize);
 
-impl CRUDState for Map {
+impl<const OPERANDS: bool> PartialEq for Map<OPERANDS> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<const OPERANDS: bool> CRUDState for Map<OPERANDS> {
+    const COMMITS_OPERANDS: bool = OPERANDS;
+
     fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
         self.0.get(&(column.to_owned(), key.to_vec())).cloned()
     }
@@ -60,10 +68,15 @@ impl CRUDState for Map {
         let mut sorted = indexes.clone();
         sorted.sort_unstable();
         assert!(sorted.into_iter().eq(0..changes.len()), "{indexes:?}");
-        for Change { column, key, value } in indexes.into_iter().map(|index| changes.get(index)) {
-            match value {
-                Some(value) => self.put(column, key, value),
-                None => self.remove(column, key),
+        for Change { column, key, value, operand } in indexes.into_iter().map(|index| changes.get(index)) {
+            match (value, operand) {
+                (Some(value), None) => self.put(column, key, value),
+                (None, None) => self.remove(column, key),
+                (value, Some(operand)) => {
+                    assert!(OPERANDS && value.is_none(), "{value:?} and {operand:?}");
+                    self.merge(column, key, operand);
+                    self.1 += 1;
+                }
             }
         }
         Ok(())
@@ -139,23 +152,23 @@ fn step(state: &mut impl CRUDState, step: &Step) -> (u64, Option<Vec<u8>>) {
     (value, seen)
 }
 
-impl Application<Map> for Steps {
+impl<const OPERANDS: bool> Application<Map<OPERANDS>> for Steps {
     type AppData = Steps;
 
-    fn initial_state() -> Result<Map, BoxError> {
+    fn initial_state() -> Result<Map<OPERANDS>, BoxError> {
         Ok(Map::default())
     }
 
-    fn unordered_execution(&self, state: &Map, request: Step) -> (u64, Option<Vec<u8>>) {
+    fn unordered_execution(&self, state: &Map<OPERANDS>, request: Step) -> (u64, Option<Vec<u8>>) {
         (0, state.read(COLUMNS[usize::from(request.from % 2)], &[request.from]))
     }
 
-    fn update(&self, state: &mut Map, request: Step) -> (u64, Option<Vec<u8>>) {
+    fn update(&self, state: &mut Map<OPERANDS>, request: Step) -> (u64, Option<Vec<u8>>) {
         step(state, &request)
     }
 }
 
-impl ScalableApp<Map> for Steps {
+impl<const OPERANDS: bool> ScalableApp<Map<OPERANDS>> for Steps {
     const FORWARDING: bool = true;
     const HINTS: bool = true;
 
@@ -182,11 +195,16 @@ impl ScalableApp<Map> for Steps {
     }
 }
 
-fn engine(threads: usize, mask: u64, mode: ExecutionMode, forwarding: bool) -> Speculative<Steps, Map> {
+fn engine<const OPERANDS: bool>(
+    threads: usize,
+    mask: u64,
+    mode: ExecutionMode,
+    forwarding: bool,
+) -> Speculative<Steps, Map<OPERANDS>> {
     let config =
         ExecutorConfig { threads: Some(threads), mode, pin: false, forwarding, ..ExecutorConfig::default() };
     let report = config.validate().expect("valid");
-    let mut engine: Speculative<Steps, Map> =
+    let mut engine: Speculative<Steps, Map<OPERANDS>> =
         Engine::new(&config, &report, Arc::new(Metrics::new())).expect("threads");
     engine.fingerprints = Fingerprints::with_mask(mask);
     engine
@@ -223,19 +241,30 @@ fn check(threads: usize, mask: u64, keys: u64, work: u64, rounds: u64) -> Counts
     let mut all = Counts::default();
     for mode in [ExecutionMode::Speculate, ExecutionMode::SpeculateByHints] {
         for forwarding in [false, true] {
-            let engine = engine(threads, mask, mode, forwarding);
-            let counts =
-                check_engine(engine, threads as u64 ^ (mask << 8) ^ (keys << 32), keys, work, rounds);
-            all.collisions += counts.collisions;
-            all.reruns += counts.reruns;
+            let seed = threads as u64 ^ (mask << 8) ^ (keys << 32);
+            let of_operands = engine::<true>(threads, mask, mode, forwarding);
+            let of_values = engine::<false>(threads, mask, mode, forwarding);
+            for counts in [
+                check_engine(of_operands, seed, keys, work, rounds),
+                check_engine(of_values, seed, keys, work, rounds),
+            ] {
+                all.collisions += counts.collisions;
+                all.reruns += counts.reruns;
+            }
         }
     }
     all
 }
 
-fn check_engine(mut engine: Speculative<Steps, Map>, seed: u64, keys: u64, work: u64, rounds: u64) -> Counts {
+fn check_engine<const OPERANDS: bool>(
+    mut engine: Speculative<Steps, Map<OPERANDS>>,
+    seed: u64,
+    keys: u64,
+    work: u64,
+    rounds: u64,
+) -> Counts {
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ seed | 1);
-    let (mut state, mut expected_state) = (Map::default(), Map::default());
+    let (mut state, mut expected_state) = (Map::<OPERANDS>::default(), Map::<OPERANDS>::default());
     for seq in 1..=rounds {
         if seq > rounds / 2 {
             engine.governor.always_retire_own();
@@ -267,7 +296,7 @@ fn equals_the_sequential_loop() {
     for threads in [1, 2, 3, 8] {
         for keys in [2, 16, 200] {
             for work in [0, 2000] {
-                let counts = check(threads, u64::MAX, keys, work, 30);
+                let counts = check(threads, u64::MAX, keys, work, 16);
                 collisions += counts.collisions;
                 reruns += counts.reruns;
             }
@@ -278,9 +307,47 @@ fn equals_the_sequential_loop() {
 }
 
 #[test]
+fn what_is_only_merged_into_a_key_is_left_to_the_commit() {
+    let mut batch = UpdateBatch::new(SeqNo(1));
+    let [put, remove, merge, merge_and_read] = [1, 4, 5, 7];
+    let ways = [
+        // Into key 1 alone, which is there; into key 2, which is not; and read.
+        (merge, 1),
+        (merge, 1),
+        (merge, 2),
+        (merge_and_read, 2),
+        // Something else is below, or comes later.
+        (put, 3),
+        (merge, 3),
+        (remove, 4),
+        (merge, 4),
+        (merge, 5),
+        (put, 5),
+        (merge, 6),
+        (remove, 6),
+    ];
+    for (id, (way, to)) in ways.into_iter().enumerate() {
+        let request = Step { way, from: 100, to, amount: 7 + id as u8, work: 0 };
+        batch.add(NodeId(1), SeqNo(1), SeqNo(id as u64), request);
+    }
+    let mut start = Map::<true>::default();
+    start.put("odd", &[1], &1_000_u64.to_le_bytes());
+    for mode in [ExecutionMode::Speculate, ExecutionMode::SpeculateByHints] {
+        for forwarding in [false, true] {
+            let mut engine = engine(2, u64::MAX, mode, forwarding);
+            let (mut state, mut expected_state) = (start.clone(), start.clone());
+            let expected = Steps.update_batch(&mut expected_state, batch.clone());
+            let replies = engine.execute(&Steps, &mut state, batch.clone(), &mut |_| {});
+            assert_eq!(replies.expect("no failure"), expected);
+            assert_eq!((&state, state.1), (&expected_state, 2));
+        }
+    }
+}
+
+#[test]
 fn keys_that_share_a_fingerprint_are_kept_apart() {
     for mask in [0, 1 << 40, 0xF << 30, 0xF] {
-        check(3, mask, 40, 500, 30);
+        check(3, mask, 40, 500, 16);
     }
 }
 
@@ -294,7 +361,7 @@ fn fingerprints_are_seeded_per_process() {
 fn an_epoch_wrap_changes_nothing() {
     let mut engine = engine(2, u64::MAX, ExecutionMode::Speculate, true);
     let mut random = Random(77);
-    let (mut state, mut expected_state) = (Map::default(), Map::default());
+    let (mut state, mut expected_state) = <(Map, Map)>::default();
     engine.table.skip_to_last_epoch();
     for seq in 1..=20 {
         let batch = batch(seq, 50, 10, 100, &mut random);
@@ -307,7 +374,7 @@ fn an_epoch_wrap_changes_nothing() {
 #[test]
 fn a_batch_for_which_memory_grew_is_not_judged() {
     let mut engine = engine(2, u64::MAX, ExecutionMode::Speculate, true);
-    let (mut state, mut random) = (Map::default(), Random(5));
+    let (mut state, mut random) = (<Map>::default(), Random(5));
     let mut grown = 0;
     for seq in 1.. {
         let batch = batch(seq, 300, 10, 100, &mut random);
@@ -326,7 +393,7 @@ fn without_a_plan_it_looks_aside_all_the_same() {
     let mut engine = engine(1, u64::MAX, ExecutionMode::SpeculateByHints, true);
     let mut batch = additions(20, 0..0, None);
     batch.add(NodeId(1), SeqNo(1), SeqNo(20), Step { way: UNHINTED, from: 0, to: 0, amount: 10, work: 0 });
-    let (mut state, mut expected_state, mut looks) = (Map::default(), Map::default(), 0);
+    let (mut state, mut expected_state, mut looks) = <(Map, Map, u32)>::default();
     let expected = Steps.update_batch(&mut expected_state, batch.clone());
     assert_eq!(engine.execute(&Steps, &mut state, batch, &mut |_| looks += 1).expect("no failure"), expected);
     assert_eq!(state, expected_state);

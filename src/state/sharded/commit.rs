@@ -13,6 +13,7 @@ use std::sync::PoisonError;
 use ahash::RandomState;
 use smallvec::SmallVec;
 
+use super::columns::Columns;
 use super::key::Key;
 use super::near::bring_near;
 use super::shard::Shard;
@@ -47,10 +48,10 @@ impl ShardedState {
                 let change = changes.get(index);
                 if let Some(id) = self.column_of(&change, &mut column) {
                     let (shard, key) = self.spot(id, self.columns.get(id), change.key);
-                    targets.push(Target { shard, key, value: change.value });
+                    targets.push(Target::new(shard, key, &change));
                 }
             }
-            let mut writer = Writer { shards: &mut self.shards, hasher: &self.hasher, copies: 0 };
+            let mut writer = Writer::new(&mut self.shards, &self.columns, &self.hasher);
             is_small = is_small && writer.is_small(&targets);
             if !is_small {
                 writer.bring_near(&targets);
@@ -68,7 +69,7 @@ impl ShardedState {
             Some((name, id)) if std::ptr::eq(name, change.column) => Some(id),
             _ => {
                 let known = self.columns.find(change.column).map(|(id, _)| id);
-                let id = match change.value {
+                let id = match change.value.or(change.operand) {
                     Some(_) => known.unwrap_or_else(|| self.add_column(change.column)),
                     None => known?,
                 };
@@ -87,7 +88,7 @@ impl ShardedState {
         let pieces = changes.groups().min(len);
         let (piece_len, groups) = (len / pieces, changes.groups() / pieces);
         for_each_chunk(crew, &mut self.shards, piece_len, |start, shards: &mut [Shard]| {
-            let mut writer = Writer { shards, hasher, copies: 0 };
+            let mut writer = Writer::new(shards, columns, hasher);
             let first = start / piece_len * groups;
             let mut indexes = changes.group(first..first + groups);
             loop {
@@ -98,13 +99,13 @@ impl ShardedState {
                 near.iter().for_each(|&index| changes.prefetch(index));
                 let mut targets = Targets::new();
                 for &index in &near {
-                    let Change { column, key, value } = changes.get(index);
-                    let Some((id, column)) = columns.find(column) else {
+                    let change = changes.get(index);
+                    let Some((id, column)) = columns.find(change.column) else {
                         new.lock().unwrap_or_else(PoisonError::into_inner).push(index);
                         continue;
                     };
-                    let shard = shard_index(column.place(key), len) - start;
-                    targets.push(Target { shard, key: Key::new(hasher, id, key), value });
+                    let shard = shard_index(column.place(change.key), len) - start;
+                    targets.push(Target::new(shard, Key::new(hasher, id, change.key), &change));
                 }
                 writer.bring_near(&targets);
                 writer.write(&targets);
@@ -122,9 +123,19 @@ impl ShardedState {
 
 /// A change, and where it goes.
 struct Target<'c> {
-    shard: usize,
+    shard: u32,
+    /// The value is an operand.
+    merges: bool,
     key: Key<'c>,
     value: Option<&'c [u8]>,
+}
+
+impl<'c> Target<'c> {
+    #[inline]
+    fn new(shard: usize, key: Key<'c>, change: &Change<'c>) -> Self {
+        let value = change.operand.or(change.value);
+        Target { shard: shard as u32, merges: change.operand.is_some(), key, value }
+    }
 }
 
 type Targets<'c> = SmallVec<[Target<'c>; NEAR]>;
@@ -132,28 +143,40 @@ type Targets<'c> = SmallVec<[Target<'c>; NEAR]>;
 /// Writes changes into shards.
 struct Writer<'s> {
     shards: &'s mut [Shard],
+    columns: &'s Columns,
     hasher: &'s RandomState,
     /// Shards that were copied for that.
     copies: u64,
+    /// For merges by operators of the user's own.
+    merged: Vec<u8>,
 }
 
-impl Writer<'_> {
+impl<'s> Writer<'s> {
+    fn new(shards: &'s mut [Shard], columns: &'s Columns, hasher: &'s RandomState) -> Self {
+        Writer { shards, columns, hasher, copies: 0, merged: Vec::new() }
+    }
+
     /// True if all shards together are probably small: if they are like those of the targets.
     fn is_small(&self, targets: &Targets<'_>) -> bool {
-        let size: usize = targets.iter().map(|target| self.shards[target.shard].size()).sum();
+        let size: usize = targets.iter().map(|target| self.shards[target.shard as usize].size()).sum();
         size * self.shards.len() <= SMALL * targets.len()
     }
 
     fn bring_near(&self, targets: &Targets<'_>) {
-        bring_near(self.shards, targets.iter().map(|target| (target.shard, target.key.hash)));
+        bring_near(self.shards, targets.iter().map(|target| (target.shard as usize, target.key.hash)));
     }
 
     fn write(&mut self, targets: &Targets<'_>) {
-        for &Target { shard, key, value } in targets {
-            let shard = &mut self.shards[shard];
+        let Writer { shards, columns, hasher, copies, merged } = self;
+        for &Target { shard, merges, key, value } in targets {
+            let shard = &mut shards[shard as usize];
             match value {
-                Some(value) => shard.set(self.hasher, &mut self.copies, key, value),
-                None => shard.remove(self.hasher, &mut self.copies, key),
+                Some(operand) if merges => {
+                    let with = (columns.get(key.column).operator, operand);
+                    shard.merge(hasher, copies, key, with, merged);
+                }
+                Some(value) => shard.set(hasher, copies, key, value),
+                None => shard.remove(hasher, copies, key),
             }
         }
     }

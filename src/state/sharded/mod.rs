@@ -267,6 +267,8 @@ impl ShardedState {
 }
 
 impl CRUDState for ShardedState {
+    const COMMITS_OPERANDS: bool = true;
+
     fn read(&self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
         self.read_with(column, key, |value| value.map(<[u8]>::to_vec))
     }

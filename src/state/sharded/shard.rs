@@ -306,24 +306,25 @@ impl Shard {
         Some(before)
     }
 
-    /// Folds `operand` into a key's value; `folded` is a buffer for reuse.
+    /// Folds `operand` into a key's value; `buffer` is for reuse.
+    #[inline]
     pub fn merge(
         &mut self,
         hasher: &RandomState,
         copies: &mut u64,
         key: Key<'_>,
         (operator, operand): (MergeOperator, &[u8]),
-        folded: &mut Vec<u8>,
+        buffer: &mut Vec<u8>,
     ) {
         let Some(base) = self.own() else {
-            operator.fold(self.get(key), operand, folded);
-            return self.set_beside(hasher, copies, key, folded);
+            let folded = operator.folded(self.get(key), operand, buffer);
+            return self.set_beside(hasher, copies, key, folded.as_ref());
         };
         let found = base.table.locate(key);
-        operator.fold(found.map(|found| base.table.value(found)), operand, folded);
+        let folded = operator.folded(found.map(|found| base.table.value(found)), operand, buffer);
         match found {
-            Some(found) => base.write().overwrite(hasher, found, key, folded),
-            None => base.write().insert(hasher, key, folded),
+            Some(found) => base.write().overwrite(hasher, found, key, folded.as_ref()),
+            None => base.write().insert(hasher, key, folded.as_ref()),
         }
     }
 

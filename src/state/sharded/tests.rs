@@ -449,7 +449,7 @@ fn commit_in_parallel_equals_commit_in_sequence() {
         let changes = keys.iter().enumerate().map(|(i, key)| {
             let column = columns[i / stay % columns.len()];
             let value = (column != "never here" && i % 7 > 0).then_some(&key[..i % 4]);
-            Change { column, key, value }
+            Change { column, key, value, operand: None }
         });
         let changes: Vec<Change<'_>> = changes.collect();
         let mut alone = filled(shards, 2000, 0);
@@ -472,8 +472,57 @@ fn commit_in_parallel_equals_commit_in_sequence() {
 }
 
 #[test]
+fn a_commit_merges_operands_as_merge_does() {
+    use MergeOperator::{Custom, Max, WrappingAdd128};
+    let state = |shards| {
+        let builder = ShardedState::builder().shards(shards).merge_operator("a", WrappingAdd128);
+        let builder = builder.merge_operator("b", Max).merge_operator("own", Custom(&Xor));
+        let mut state = builder.build().unwrap();
+        for n in 0..300_u32 {
+            // Some of these values have another length than what is left by a merge.
+            for column in ["a", "b", "own"] {
+                state.put(column, &n.to_le_bytes(), &[n as u8; 20][..n as usize % 21]);
+            }
+        }
+        state
+    };
+    // Every second key is not there, and neither is the last column.
+    let keys: Vec<[u8; 4]> = (0..600_u32).map(u32::to_le_bytes).collect();
+    let columns = ["a", "b", "own", "new"];
+    let changes = columns.iter().flat_map(|&column| {
+        let operand =
+            |i: usize| if i.is_multiple_of(3) { &b"12345678901234567"[..i % 18] } else { &keys[i][..] };
+        keys.iter().enumerate().map(move |(i, key)| match i % 5 {
+            0 => Change { column, key, value: Some(b"set"), operand: None },
+            1 => Change { column, key, value: None, operand: None },
+            _ => Change { column, key, value: None, operand: Some(operand(i)) },
+        })
+    });
+    let changes: Vec<Change<'_>> = changes.collect();
+    for shards in [1, 2, 256] {
+        let mut expected = state(shards);
+        for &Change { column, key, value, operand } in &changes {
+            match (value, operand) {
+                (Some(value), _) => expected.put(column, key, value),
+                (None, Some(operand)) => expected.merge(column, key, operand),
+                (None, None) => expected.remove(column, key),
+            }
+        }
+        for shared in [false, true] {
+            let (mut alone, mut together) = (state(shards), state(shards));
+            let snapshots = shared.then(|| (alone.snapshot(), together.snapshot()));
+            alone.commit(SeqNo(1), &Changes::new(&changes), &mut Solo).unwrap();
+            commit_together(&mut together, &changes, 256, 3);
+            drop(snapshots);
+            assert_eq!(content(&alone), content(&expected));
+            assert_eq!(content(&together), content(&expected));
+        }
+    }
+}
+
+#[test]
 fn what_several_threads_commit_goes_beside_large_shards() {
-    let change = |key| Change { column: "a", key, value: Some(&b"committed"[..]) };
+    let change = |key| Change { column: "a", key, value: Some(&b"committed"[..]), operand: None };
     let keys: Vec<[u8; 4]> = (0..300u32).step_by(3).map(u32::to_le_bytes).collect();
     let changes: Vec<Change<'_>> = keys.iter().map(|key| change(key)).collect();
     for shards in [1, 2] {

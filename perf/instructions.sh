@@ -45,5 +45,6 @@ echo "|---|---:|---:|---:|"
 row transfer
 row kv-put --keys 10000
 row kv-update --keys 10000
+row kv-merge --keys 10000
 row ycsb-a --keys 10000
 row branch

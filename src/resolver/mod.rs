@@ -186,12 +186,12 @@ impl<'b> Overlay<'b> {
     pub fn confirms(&self, outcome: &Outcome<'b>) -> bool {
         if self.forwards {
             let newest = |fingerprint| self.table.find(fingerprint).entry.map(|version| version.record);
-            return outcome.reads.iter().all(|read| read.saw(newest(read.fingerprint())));
+            return outcome.reads.all(|read| read.saw(newest(read.fingerprint())));
         }
         // The versions below the snapshot are what was seen; the question is whether any came after it.
         let newest = |fingerprint| self.table.find(fingerprint).entry;
         let seen = |version: &Version<'b>| version.position < outcome.snapshot;
-        outcome.reads.iter().all(|read| newest(read.fingerprint()).is_none_or(seen))
+        outcome.reads.all(|read| newest(read.fingerprint()).is_none_or(seen))
     }
 
     /// Makes `writes`, of the unit that retires now, the newest versions of their keys. `fold` tells what an operand leaves on
@@ -203,9 +203,7 @@ impl<'b> Overlay<'b> {
         memory: &Workspace<'b>,
         fold: impl Fn(&Record<'b>, Option<&Record<'b>>) -> Option<Written<'b>>,
     ) {
-        for record in writes.iter() {
-            self.publish_one(record, memory, &fold);
-        }
+        writes.for_each(|record| self.publish_one(record, memory, &fold));
     }
 
     #[inline]

@@ -32,7 +32,7 @@ impl<'b> Stamps<'b> {
     #[inline]
     pub fn forward(&self, writes: &WriteSet<'b>) {
         if let Some(pending) = &self.pending {
-            writes.iter().for_each(|record| pending.push(record.fingerprint, record));
+            writes.for_each(|record| pending.push(record.fingerprint, record));
         }
     }
 }

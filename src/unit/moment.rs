@@ -47,7 +47,7 @@ impl<'u> Moment<'u> {
             return false;
         }
         let newest = |fingerprint| versions.newest(fingerprint);
-        let same = reads.iter().all(|read| newest(read.fingerprint()).is_none_or(|v| v.position < before));
+        let same = reads.all(|read| newest(read.fingerprint()).is_none_or(|v| v.position < before));
         if same {
             self.at.set(now);
             **self.outcome.borrow_mut() = now;

@@ -84,6 +84,25 @@ impl<'b, T: Fingerprinted, const N: usize> ArenaSet<'b, T, N> {
         self.small.iter().chain(large.iter().flatten())
     }
 
+    /// True if all items fit.
+    // Two loops, as most sets are small: one over a chain is not inlined.
+    #[inline]
+    pub fn all(&self, fits: impl Fn(&T) -> bool) -> bool {
+        match &self.large {
+            None => self.small.iter().all(fits),
+            Some(large) => large.items[..large.len].iter().flatten().all(fits),
+        }
+    }
+
+    /// Calls `f` with each item, in the order of insertion.
+    #[inline]
+    pub fn for_each(&self, f: impl FnMut(&T)) {
+        match &self.large {
+            None => self.small.iter().for_each(f),
+            Some(large) => large.items[..large.len].iter().flatten().for_each(f),
+        }
+    }
+
     /// Forgets the items.
     pub fn clear(&mut self) {
         self.small.clear();
@@ -185,6 +204,11 @@ mod tests {
                 prop_assert_eq!(set.iter().count(), list.len());
             }
             prop_assert!(set.iter().eq(list.iter()));
+            let mut each = Vec::new();
+            set.for_each(|&item| each.push(item));
+            prop_assert_eq!(&each, &list);
+            prop_assert!(set.all(|item| list.contains(item)));
+            prop_assert_eq!(set.all(|&item| Some(&item) != list.last()), list.is_empty());
             set.clear();
             prop_assert_eq!(set.iter().count(), 0);
         }

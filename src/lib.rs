@@ -13,7 +13,7 @@
 //!                 what a unit observes is logged, what it writes stays in its thread's arena
 //!     retire      in batch order: did the unit see exactly its prefix? accept it, else replay it here and now;
 //!     resolver    then its writes become the newest versions
-//!     commit      the last value of each touched key ──► state, once
+//!     commit      the last value of each touched key ──► state, once; or what was merged into it
 //!
 //!  replies in batch order ──► reply thread ──► ReplyNode        snapshots ──► checkpoint thread ──► their reader
 //! ```

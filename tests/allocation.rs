@@ -49,6 +49,8 @@ const KEYS: usize = 256;
 struct Array([[u8; 8]; KEYS]);
 
 impl CRUDState for Array {
+    const COMMITS_OPERANDS: bool = true;
+
     fn read(&self, _: &str, key: &[u8]) -> Option<Vec<u8>> {
         Some(self.0[usize::from(key[0])].to_vec())
     }
@@ -73,6 +75,12 @@ impl CRUDState for Array {
 
     fn put(&mut self, _: &str, key: &[u8], value: &[u8]) {
         self.0[usize::from(key[0])].copy_from_slice(value);
+    }
+
+    fn merge(&mut self, _: &str, key: &[u8], operand: &[u8]) {
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        let value = &mut self.0[usize::from(key[0])];
+        *value = number(&*value).wrapping_add(number(operand)).to_le_bytes();
     }
 }
 

@@ -253,5 +253,5 @@ fn the_table_is_complete() {
 
 #[test]
 fn the_document_is_complete() {
-    assert_document("determinism.md", 25);
+    assert_document("determinism.md", 27);
 }

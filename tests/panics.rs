@@ -336,7 +336,9 @@ where
     E: TMonolithicStateExecutor<Sums, ShardedState, Collector<u64>>,
 {
     let (handle, work) = E::init_handle_with(&config).unwrap();
-    let state = ShardedState::builder().merge_operator("sums", MergeOperator::Custom(&Or)).build().unwrap();
+    let mut state =
+        ShardedState::builder().merge_operator("sums", MergeOperator::Custom(&Or)).build().unwrap();
+    state.put("sums", b"sum", &[0; 8]);
     let node = Collector::new();
     let initial = Some((state, Vec::new()));
     let (_install, checkpoints) =
@@ -356,12 +358,15 @@ fn a_panic_in_a_merge_is_the_cause() {
         };
         assert_eq!((&**message, poisoned, replies, checkpoint), ("the merge panics", in_place, 0, false));
     };
-    check(end_of::<Single>(hinted(1), SUMS, 0..40), true);
-    for threads in [1, 3] {
-        for mode in [ExecutionMode::Speculate, ExecutionMode::SpeculateByHints] {
-            let mut config = hinted(threads);
-            config.mode = mode;
-            check(end_of::<Multi>(config, SUMS, 0..40), false);
+    // Alone, it has nothing of the batch to be merged into.
+    for numbers in [0..40, MISFORTUNE..MISFORTUNE + 1] {
+        check(end_of::<Single>(hinted(1), SUMS, numbers.clone()), true);
+        for threads in [1, 3] {
+            for mode in [ExecutionMode::Speculate, ExecutionMode::SpeculateByHints] {
+                let mut config = hinted(threads);
+                config.mode = mode;
+                check(end_of::<Multi>(config, SUMS, numbers.clone()), false);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ mod common;
 
 use atlas_smr_execution::batch::{NodeId, SeqNo, UpdateBatch};
 use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
-use atlas_smr_execution::state::ShardedState;
+use atlas_smr_execution::state::{MergeOperator, ShardedState};
 use common::rig::{MultiDiv, MultiMon, Rig, SingleDiv, SingleMon, check};
 use proptest::prelude::*;
 use workloads::Service;
@@ -32,12 +32,19 @@ fn batches() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
     prop::collection::vec(batch, 1..5)
 }
 
+/// An empty state whose columns merge in different ways.
+fn state(shards: usize) -> ShardedState {
+    let builder = ShardedState::builder().shards(shards);
+    let builder = builder.merge_operator("b", MergeOperator::Min);
+    builder.merge_operator("", MergeOperator::WrappingAdd128).build().unwrap()
+}
+
 fn decode(batches: &[Vec<Vec<u8>>], keys: u8) -> Vec<UpdateBatch<Program>> {
     batches.iter().zip(1..).map(|(programs, seq)| Program::batch(seq, programs, keys)).collect()
 }
 
 fn on_all(config: &ExecutorConfig, batches: &[UpdateBatch<Program>]) -> u64 {
-    let (app, state) = (Service(ProgramLogic), ShardedState::builder().shards(16).build().unwrap());
+    let (app, state) = (Service(ProgramLogic), state(16));
     check::<SingleMon, _>(config, &app, &state, batches);
     check::<SingleDiv, _>(config, &app, &state, batches);
     check::<MultiMon, _>(config, &app, &state, batches).speculations
@@ -98,7 +105,7 @@ fn every_small_batch<R: Rig>(threads: usize) {
         .map(|(programs, seq)| Program::batch(seq, &programs, 2))
         .collect();
     assert_eq!(batches.len(), 1 + 6 + 36 + 216 + 1296);
-    let state = ShardedState::builder().shards(2).build().unwrap();
+    let state = state(2);
     let config = config(threads, ExecutionMode::Speculate, Some(1));
     // Each batch starts from what the one before left, and they are run twice, in opposite orders.
     let counters = check::<R, _>(&config, &Service(ProgramLogic), &state, &batches);

@@ -10,7 +10,7 @@ use atlas_smr_execution::app::Application;
 use atlas_smr_execution::batch::{MaybeVec, NodeId, SeqNo, UnorderedBatch, UpdateBatch};
 use atlas_smr_execution::executor::{ExecutionMode, ExecutorConfig};
 use atlas_smr_execution::reply::UpdateReply;
-use atlas_smr_execution::state::{DivisibleState, ShardedState};
+use atlas_smr_execution::state::{DivisibleState, MergeOperator, ShardedState};
 use workloads::Service;
 use workloads::program::{Program, ProgramLogic};
 
@@ -53,7 +53,9 @@ pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let keys = input.pick(&[1, 2, 3, 5, 12, 200]);
     let config = config(&mut input);
-    let state = ShardedState::builder().shards(input.pick(&[1, 2, 16, 64])).build().expect("valid");
+    let builder = ShardedState::builder().shards(input.pick(&[1, 2, 16, 64]));
+    let builder = builder.merge_operator("b", MergeOperator::Min);
+    let state = builder.merge_operator("", MergeOperator::WrappingAdd128).build().expect("valid");
     let mut seq = 0;
     let mut steps = Vec::new();
     while !input.is_empty() && steps.len() < STEPS {

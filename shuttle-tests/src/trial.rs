@@ -184,8 +184,7 @@ impl Model {
     }
 }
 
-/// The failure must name the first operation that panics. A merge that panics in the engine is no single operation's, and
-/// if it does so during the commit, it is the commit's failure.
+/// The failure must name the first operation that panics. A merge that panics in the engine is no single operation's.
 fn check_failure(failure: &Failure, batch: &UpdateBatch<Request>, position: usize) {
     let twist = batch.updates()[position].operation().twist;
     match failure {
@@ -195,7 +194,6 @@ fn check_failure(failure: &Failure, batch: &UpdateBatch<Request>, position: usiz
             assert!(nobody || *named == Some(position), "{named:?} instead of {position}");
             assert!(!poisoned, "the state is what it was");
         }
-        Failure::CommitPanicked { .. } => assert_eq!(twist, Twist::Trap, "{failure}"),
         _ => panic!("{failure} instead of the operation's panic"),
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-/// The last value of one key that a batch touched.
+/// What a batch leaves of one key that it touched: its last value, or what is to be merged into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change<'a> {
     /// The key's column.
@@ -48,7 +48,7 @@ impl<'a> Changes<'a> {
     ///
     /// # Panics
     ///
-    /// If a key or a value has 4 GiB or more.
+    /// If a key, a value or an operand has 4 GiB or more.
     pub fn new(changes: &'a [Change<'a>]) -> Self {
         let fits = |bytes: &[u8]| u32::try_from(bytes.len()).is_ok();
         let all = changes.iter().all(|change| {

@@ -55,8 +55,12 @@ pub trait CRUDState: Send {
     /// left for the commit to merge ([`Change::operand`]), unless the column's operator is the user's own: that may panic.
     ///
     /// If false, all changes are values; the engine folds operands into what it reads from the state while operations retire, one
-    /// after the other. If true, the state is looked at for a merge by nobody but the commit, which can ask for many keys at once, or pass
-    /// the operands on to a store that merges by itself.
+    /// after the other. If true, the commit can look at many keys at once, or pass the operands on to a store that merges by itself. An
+    /// operation that reads such a key has the state read, and folds, each time.
+    ///
+    /// The commit must do what [`merge`](CRUDState::merge) does: combine by the column's [`merge_operator`](CRUDState::merge_operator), as
+    /// [`MergeOperator::fold`] says, also where the key is absent. The operand has any length that the application gave it. Who passes
+    /// `commit` on to a state inside may say true only if `merge_operator` is that state's, too.
     const COMMITS_OPERANDS: bool = false;
 
     /// The value of `key`, or `None` if it is absent.
@@ -135,7 +139,7 @@ pub trait CRUDState: Send {
         None
     }
 
-    /// Moves a batch's last values into the state: the one commit pass. Several batches may come as one, if the state says that
+    /// Moves a batch's last values, or operands, into the state: the one commit pass. Several batches may come as one, if the state says that
     /// this makes no difference ([`GROUP_COMMIT`](CRUDState::GROUP_COMMIT)).
     ///
     /// `changes` holds each touched key once, sorted into groups by their [`place`](CRUDState::place) where that pays. `crew`

@@ -8,7 +8,7 @@ use crate::app::{Application, Hints};
 use crate::batch::{NodeId, SeqNo};
 use crate::error::{BoxError, StateError};
 use crate::state::tests::assert_seeded_per_process;
-use crate::state::{Change, Changes, Crew};
+use crate::state::{Change, Changes, Crew, MergeOperator};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A state that is a map; the oracle, too. Its commits may take operands; it counts them.
@@ -42,6 +42,10 @@ impl<const OPERANDS: bool> CRUDState for Map<OPERANDS> {
 
     fn delete(&mut self, column: &str, key: &[u8]) -> Option<Vec<u8>> {
         self.0.remove(&(column.to_owned(), key.to_vec()))
+    }
+
+    fn merge_operator(&self, column: &str) -> MergeOperator {
+        if column == "odd" { MergeOperator::Min } else { MergeOperator::default() }
     }
 
     /// Of some keys it cannot tell.

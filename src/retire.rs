@@ -58,7 +58,7 @@ use crate::arena::Workspace;
 use crate::error::caught;
 use crate::metrics::{Counter, Metrics};
 use crate::raw::gate::Payload;
-use crate::raw::slots::{Claim, Found, Slots};
+use crate::raw::slots::{Claim, Found, Slots, Taker};
 use crate::raw::try_lock::TryLock;
 use crate::reply::{BatchReplies, UpdateReply};
 use crate::resolver::{Frontier, Overlay};
@@ -178,6 +178,7 @@ pub struct Tail<'b, R> {
     /// Set when the batch cannot go on.
     pub fault: Option<Fault>,
     stale: Staleness,
+    finished: Taker<'b, Finished<'b, R>>,
 }
 
 /// The retirement of one batch.
@@ -213,10 +214,14 @@ pub trait AtTurn<'b, R> {
 
 impl<'b, R> Retirement<'b, R> {
     /// Nothing is retired, nothing started.
-    pub fn new(slots: Slots<'b, Finished<'b, R>>, overlay: Overlay<'b>, stale: Staleness) -> Self {
+    pub fn new(
+        (slots, finished): (Slots<'b, Finished<'b, R>>, Taker<'b, Finished<'b, R>>),
+        overlay: Overlay<'b>,
+        stale: Staleness,
+    ) -> Self {
         let replies = BatchReplies::with_capacity(slots.positions());
         let frontier = overlay.frontier();
-        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None, stale };
+        let tail = Tail { overlay, replies, counts: Counts::default(), fault: None, stale, finished };
         Retirement {
             slots,
             frontier,
@@ -263,14 +268,14 @@ impl<'b, R> Retirement<'b, R> {
     }
 
     /// Takes the result of the unit at `position` away from retirement, if it has finished, to look at it or to run the
-    /// operation again. Whoever does that gives it back by the claim, and then calls [`advance`](Retirement::advance): the
-    /// walker may have found it missing.
+    /// operation again, where that is done. Whoever does that gives it back by the claim, and then calls
+    /// [`advance`](Retirement::advance): the walker may have found it missing.
     #[inline]
     pub fn reopen(
         &self,
         position: usize,
     ) -> Option<(&'b mut Finished<'b, R>, Claim<'_, 'b, Finished<'b, R>>)> {
-        self.slots.take_done(position)
+        self.slots.reopen(position)
     }
 
     /// Retires what can be retired now, unless another thread is at it. Call it after finishing units (R1).
@@ -300,12 +305,12 @@ impl<'b, R> Retirement<'b, R> {
     fn walk(&self, tail: &mut Tail<'b, R>, end: usize, at_turn: &mut impl AtTurn<'b, R>) {
         let mut position = self.frontier.own();
         while position < end && !self.is_stopped() {
-            let accepted = match self.slots.take(position) {
+            let accepted = match tail.finished.take(position) {
                 Found::Claimed if tail.stale.overtakes() => Err(Self::overtake(tail, at_turn)),
                 Found::Claimed => break,
-                Found::Idle(_claim) => Err(at_turn.room()),
-                Found::Done(finished, _claim) if Self::accepts(tail, finished) => Ok(finished),
-                Found::Done(finished, _claim) => {
+                Found::Idle => Err(at_turn.room()),
+                Found::Done(finished) if Self::accepts(tail, finished) => Ok(finished),
+                Found::Done(finished) => {
                     finished.clear();
                     Err(finished)
                 }
@@ -365,11 +370,11 @@ impl<'b, R> Retirement<'b, R> {
     pub fn into_tail(self) -> Option<Tail<'b, R>> {
         let frontier = self.frontier.own();
         let complete = frontier == self.slots.positions();
-        let tail = CachePadded::into_inner(self.tail).into_inner();
+        let mut tail = CachePadded::into_inner(self.tail).into_inner();
         // The replies of units that were run but not retired, or overtaken: the arena drops nothing.
         let first = if tail.counts.overtaken > 0 { 0 } else { frontier };
         for position in first..self.slots.positions() {
-            if let Found::Done(finished, _claim) = self.slots.take(position) {
+            if let Found::Done(finished) = tail.finished.take(position) {
                 drop(finished.reply.take());
             }
         }

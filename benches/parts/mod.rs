@@ -10,7 +10,7 @@ use atlas_smr_execution::batch::{SeqNo, Update};
 use atlas_smr_execution::internals::arena::{Arenas, Workspace};
 use atlas_smr_execution::internals::commit::{commit, groups};
 use atlas_smr_execution::internals::raw::gate::Payload;
-use atlas_smr_execution::internals::raw::slots::{Line, Slots};
+use atlas_smr_execution::internals::raw::slots::slots;
 use atlas_smr_execution::internals::raw::table::Table;
 use atlas_smr_execution::internals::resolver::{self, Stamps};
 use atlas_smr_execution::internals::retire::{AtTurn, Counts, Finished, Retirement, Staleness};
@@ -104,8 +104,7 @@ impl<L: Logic> Parts<L> {
         let start = Instant::now();
         let len = updates.len();
         let (lent, memory) = self.arenas.lend();
-        let lines = memory.arena.fill(Slots::<Finished<'_, u64>>::lines(len, chunk), |_| Line::default());
-        let slots = Slots::new(lines, len, chunk);
+        let slots = slots(&memory.arena, len, chunk, false);
         let groups = groups(len, crew.threads());
         let (stamps, overlay) = resolver::begin(&mut self.table, memory, len, false, groups);
         let retirement = Retirement::new(slots, overlay, Staleness::expected(0.0));

@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 
 use atlas_smr_execution::internals::arena::Arenas;
 use atlas_smr_execution::internals::raw::gate::{Found as Called, Owner, WorkerKey, gate};
-use atlas_smr_execution::internals::raw::slots::{Found, Line, Slots};
+use atlas_smr_execution::internals::raw::slots::{Found, slots};
 use loom::thread::yield_now;
 
 use crate::harness::{Part, Tracked, run_model, scope};
@@ -25,8 +25,7 @@ fn serve(mut key: WorkerKey) {
 /// Each thread that takes part leaves its own result; returns where the worker's lay, if it came.
 fn batch(owner: &mut Owner, arenas: &mut Arenas, number: u64) -> Option<usize> {
     let (lent, memory) = arenas.lend();
-    let lines = memory.arena.fill(Slots::<Tracked>::lines(2, 2), |_| Line::default());
-    let slots = Slots::new(lines, 2, 2);
+    let (slots, mut taker) = slots(&memory.arena, 2, 2, false);
     let job = |thread: usize| {
         let memory = lent.take(thread);
         let claim = slots.claim(thread).expect("the slots of this batch are all idle at first");
@@ -35,13 +34,13 @@ fn batch(owner: &mut Owner, arenas: &mut Arenas, number: u64) -> Option<usize> {
         claim.finish(result);
     };
     owner.run(&job, || {}).unwrap_or_else(|panic| resume_unwind(panic));
-    let take = |thread: usize| match slots.take(thread) {
-        Found::Done(result, _claim) => {
+    let mut take = |thread: usize| match taker.take(thread) {
+        Found::Done(result) => {
             assert_eq!(result.get(), number * 10 + thread as u64, "this batch's result");
             result.set(0);
             Some(std::ptr::from_ref(result).addr())
         }
-        Found::Idle(_) => None,
+        Found::Idle => None,
         Found::Claimed => panic!("a worker is still at it after `run`"),
     };
     take(0).expect("the owner's own result");

@@ -3,21 +3,26 @@
 //! # Semantics
 //!
 //! ```text
-//! IDLE --claim--> CLAIMED --finish(&mut T)--> DONE(&mut T) --take--> CLAIMED
+//! IDLE --claim--> CLAIMED --finish(&mut T)--> DONE(&mut T) --take, reopen--> CLAIMED
 //! ```
 //!
-//! `claim` and `take` succeed for one thread each; a claim ends by `finish`, or stays for ever (the result was used on
-//! the spot). A `&mut T` put in by `finish` comes out of one `take`, so it is moved, not shared. Dropping the slots
-//! leaves the results where they are, in their arena.
+//! `claim` succeeds for one thread, and so does what comes after: [`Slots::reopen`], which any thread may call and which ends by
+//! `finish` again, or [`Taker::take`], which is for good. A `&mut T` put in by `finish` comes out of one of them, so it is moved,
+//! not shared. Dropping the slots leaves the results where they are, in their arena.
+//!
+//! There is one [`Taker`], and whoever has it is the only one to take. So it takes a result by a load and a store, unless units
+//! are reopened in this batch: an exchange would wait, at each unit, until all that was stored before it is in the cache, also
+//! what another thread's cache has to give away first.
 
 use std::marker::PhantomData;
 use std::ptr;
 
+use super::arena::Arena;
 use crate::sync::{AtomicPtr, Ordering};
 
 /// The words of up to eight positions: one cache line.
 #[repr(align(64))]
-pub struct Line<T> {
+struct Line<T> {
     words: [AtomicPtr<T>; 8],
 }
 
@@ -33,26 +38,53 @@ type Results<'a, T> = (&'a mut T, fn(&'a ()) -> &'a ());
 /// The words of a batch's positions.
 ///
 /// Positions that a thread takes together share lines, and where they are a power of two up to eight, no others do.
-pub struct Slots<'a, T> {
+struct Words<'a, T> {
     lines: &'a [Line<T>],
-    len: usize,
     /// Logarithm of the number of positions on a line.
     shift: u32,
+    /// Results may be reopened.
+    reopens: bool,
     /// Invariant in `'a`: results go in for `'a` and come out for `'a`.
     _results: PhantomData<Results<'a, T>>,
+}
+
+impl<T> Clone for Words<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Words<'_, T> {}
+
+impl<'a, T> Words<'a, T> {
+    #[inline]
+    fn of(self, position: usize) -> &'a AtomicPtr<T> {
+        &self.lines[position >> self.shift].words[position & ((1 << self.shift) - 1)]
+    }
+}
+
+/// The slots of a batch, for all threads.
+pub struct Slots<'a, T> {
+    words: Words<'a, T>,
+    len: usize,
 }
 
 // SAFETY: a slot moves a `&'a mut T` from one thread to another, which `T: Send` allows; nothing is shared.
 unsafe impl<T: Send> Sync for Slots<'_, T> {}
 
+/// The right to take results for good. There is one per batch's slots, and it is not `Clone`.
+pub struct Taker<'a, T> {
+    words: Words<'a, T>,
+}
+
 /// What was found in a slot.
-pub enum Found<'s, 'a, T> {
+pub enum Found<'a, T> {
     /// Nobody had started it; now this thread has.
-    Idle(Claim<'s, 'a, T>),
+    Idle,
     /// Somebody is running it, or has taken it.
     Claimed,
-    /// It was run; the result is this thread's now, and so is the claim.
-    Done(&'a mut T, Claim<'s, 'a, T>),
+    /// It was run; the result is this thread's now.
+    Done(&'a mut T),
 }
 
 /// The right to finish one position. Not `Clone`.
@@ -66,34 +98,25 @@ fn claimed<T>() -> *mut T {
     ptr::without_provenance_mut(1)
 }
 
-fn shift(chunk: usize) -> u32 {
-    chunk.clamp(1, 8).ilog2()
+/// Slots for `len` positions, of which threads take `chunk` at once, all IDLE. Only if `reopens`, units can be reopened.
+///
+/// # Panics
+///
+/// If `T` could lie at address 1 (alignment 1).
+pub fn slots<'a, T>(
+    arena: &Arena<'a>,
+    len: usize,
+    chunk: usize,
+    reopens: bool,
+) -> (Slots<'a, T>, Taker<'a, T>) {
+    assert!(align_of::<T>() > 1, "address 1 must not be a result's");
+    let shift = chunk.clamp(1, 8).ilog2();
+    let lines = arena.fill(len.div_ceil(1 << shift), |_| Line::default());
+    let words = Words { lines, shift, reopens, _results: PhantomData };
+    (Slots { words, len }, Taker { words })
 }
 
 impl<'a, T> Slots<'a, T> {
-    /// How many lines `len` positions need, of which threads take `chunk` at once.
-    pub fn lines(len: usize, chunk: usize) -> usize {
-        len.div_ceil(1 << shift(chunk))
-    }
-
-    /// Slots for `len` positions, of which threads take `chunk` at once, all IDLE.
-    ///
-    /// # Panics
-    ///
-    /// If there are fewer than [`lines`](Slots::lines), or `T` could lie at address 1 (alignment 1).
-    pub fn new(lines: &'a mut [Line<T>], len: usize, chunk: usize) -> Self {
-        assert!(align_of::<T>() > 1, "address 1 must not be a result's");
-        assert!(lines.len() >= Self::lines(len, chunk), "a word for each position");
-        // What an earlier batch left there is no result of this one.
-        lines.fill_with(Line::default);
-        Slots { lines, len, shift: shift(chunk), _results: PhantomData }
-    }
-
-    #[inline]
-    fn word(&self, position: usize) -> &'a AtomicPtr<T> {
-        &self.lines[position >> self.shift].words[position & ((1 << self.shift) - 1)]
-    }
-
     /// Number of positions.
     pub fn positions(&self) -> usize {
         self.len
@@ -102,7 +125,7 @@ impl<'a, T> Slots<'a, T> {
     /// Claims `position` if nobody has.
     #[inline]
     pub fn claim(&self, position: usize) -> Option<Claim<'_, 'a, T>> {
-        let word = self.word(position);
+        let word = self.words.of(position);
         // Relaxed: a claim carries no data; uniqueness is the exchange's. The unit's inputs were published by the
         // gate (request, state) and by the frontier (overlay).
         word.compare_exchange(ptr::null_mut(), claimed(), Ordering::Relaxed, Ordering::Relaxed)
@@ -114,7 +137,7 @@ impl<'a, T> Slots<'a, T> {
     #[inline]
     pub fn is_done(&self, position: usize) -> bool {
         // Relaxed: ordered by the caller's fence (`retire.rs`, step R4); `take` loads again.
-        let word = self.word(position).load(Ordering::Relaxed);
+        let word = self.words.of(position).load(Ordering::Relaxed);
         !word.is_null() && word != claimed()
     }
 
@@ -122,42 +145,59 @@ impl<'a, T> Slots<'a, T> {
     #[inline]
     pub fn is_idle(&self, position: usize) -> bool {
         // Relaxed: a hint; `claim` decides.
-        self.word(position).load(Ordering::Relaxed).is_null()
+        self.words.of(position).load(Ordering::Relaxed).is_null()
     }
 
-    /// Takes the result of `position`, if there is one.
+    /// Takes the result of `position` to give it back by the claim; nothing if there is none, or if units are not reopened.
     #[inline]
-    pub fn take_done(&self, position: usize) -> Option<(&'a mut T, Claim<'_, 'a, T>)> {
-        match self.is_done(position).then(|| self.take(position))? {
-            Found::Done(result, claim) => Some((result, claim)),
-            // A result does not become idle again.
-            Found::Idle(_) | Found::Claimed => None,
+    pub fn reopen(&self, position: usize) -> Option<(&'a mut T, Claim<'_, 'a, T>)> {
+        if !self.words.reopens {
+            return None;
         }
-    }
-
-    /// Takes the result of `position` if there is one, or claims it if nobody has started it.
-    #[inline]
-    pub fn take(&self, position: usize) -> Found<'_, 'a, T> {
-        let word = self.word(position);
-        // Relaxed: leaves the word's cache line to the thread that is running the unit. A result that arrives right after
-        // this load is found by the caller's re-check (`retire.rs`, step R4).
+        let word = self.words.of(position);
+        // Relaxed: a hint; the exchange decides.
         let seen = word.load(Ordering::Relaxed);
+        if seen.is_null() || seen == claimed() {
+            return None;
+        }
+        // Acquire: pairs with `finish`, so that the result and all it refers to are visible. It fails if somebody has taken the
+        // result since.
+        word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // SAFETY: `seen` was made from a `&'a mut T` by `finish`, and the exchange took it out. The taker takes by exchange, too,
+        // as units are reopened; so this is the only reference to it.
+        let result = unsafe { &mut *seen };
+        Some((result, Claim { word, _results: PhantomData }))
+    }
+}
+
+impl<'a, T> Taker<'a, T> {
+    /// Takes the result of `position` if there is one, or claims it if nobody has started it. Nobody finishes such a claim.
+    #[inline]
+    pub fn take(&mut self, position: usize) -> Found<'a, T> {
+        let word = self.words.of(position);
+        // Acquire: pairs with `finish`, so that the result and all it refers to are visible. A load leaves the word's cache line to
+        // the thread that is running the unit. A result that arrives right after it is found by the caller's re-check (`retire.rs`,
+        // step R4).
+        let seen = word.load(Ordering::Acquire);
         if seen == claimed() {
             return Found::Claimed;
         }
-        // Acquire: pairs with `finish`, so that the result and all it refers to are visible. It fails only if somebody
-        // has claimed the position since.
-        let Ok(seen) = word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed) else {
-            return Found::Claimed;
-        };
-        let claim = Claim { word, _results: PhantomData };
-        if seen.is_null() {
-            return Found::Idle(claim);
+        if seen.is_null() || self.words.reopens {
+            // Others may claim the position, or reopen the unit. Acquire: as above; it may have been given back since.
+            if word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed).is_err() {
+                return Found::Claimed;
+            }
+        } else {
+            // Relaxed: only the taker's holders change the word of a finished unit, and whatever hands the taker on orders them.
+            word.store(claimed(), Ordering::Relaxed);
         }
-        // SAFETY: `seen` was made from a `&'a mut T` by `finish`, and the exchange took it out, so this is the only
-        // reference to it.
-        let result = unsafe { &mut *seen };
-        Found::Done(result, claim)
+        if seen.is_null() {
+            return Found::Idle;
+        }
+        // SAFETY: `seen` was made from a `&'a mut T` by `finish`, which only a claim's holder calls, and there is no claim of a
+        // finished unit: it is reopened by exchange, or not at all. Now it was taken out, by exchange if units are reopened,
+        // otherwise by the only taker; so this is the only reference to it.
+        Found::Done(unsafe { &mut *seen })
     }
 }
 
@@ -173,33 +213,38 @@ impl<'a, T> Claim<'_, 'a, T> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use bumpalo::Bump;
 
     #[test]
     fn a_position_is_claimed_once_and_its_result_taken_once() {
-        let mut lines = [Line::default()];
-        let mut result = 7u64;
-        let slots = Slots::new(&mut lines, 2, 3);
-        let claim = slots.claim(0).expect("idle");
-        assert!(slots.claim(0).is_none());
-        assert!(matches!(slots.take(0), Found::Claimed));
-        assert!(!slots.is_done(0));
-        claim.finish(&mut result);
-        assert!(slots.is_done(0));
-        assert!(slots.claim(0).is_none());
-        let Found::Done(taken, _claim) = slots.take(0) else { panic!("done") };
-        assert_eq!(*taken, 7);
-        assert!(matches!(slots.take(0), Found::Claimed));
-        assert!(matches!(slots.take(1), Found::Idle(_)));
-        assert!(slots.claim(1).is_none());
+        for reopens in [false, true] {
+            let mut bump = Bump::new();
+            let mut result = 7u64;
+            let (slots, mut taker) = slots(&Arena::new(&mut bump), 2, 3, reopens);
+            let claim = slots.claim(0).expect("idle");
+            assert!(slots.claim(0).is_none() && slots.reopen(0).is_none());
+            assert!(matches!(taker.take(0), Found::Claimed));
+            assert!(!slots.is_done(0));
+            claim.finish(&mut result);
+            assert!(slots.is_done(0) && slots.claim(0).is_none());
+            if let Some((reopened, claim)) = slots.reopen(0) {
+                assert!(reopens && matches!(taker.take(0), Found::Claimed));
+                claim.finish(reopened);
+            }
+            let Found::Done(taken) = taker.take(0) else { panic!("done") };
+            assert_eq!(*taken, 7);
+            assert!(matches!(taker.take(0), Found::Claimed));
+            assert!(matches!(taker.take(1), Found::Idle));
+            assert!(slots.claim(1).is_none());
+        }
     }
 
     #[test]
     fn every_position_has_a_word_of_its_own() {
         for chunk in [1, 2, 3, 4, 7, 8, 31] {
             for len in [1, 7, 8, 9, 100] {
-                let mut lines: Vec<Line<u64>> = Vec::new();
-                lines.resize_with(Slots::<u64>::lines(len, chunk), Line::default);
-                let slots = Slots::new(&mut lines, len, chunk);
+                let mut bump = Bump::new();
+                let (slots, _) = slots::<u64>(&Arena::new(&mut bump), len, chunk, false);
                 assert!((0..len).all(|position| slots.claim(position).is_some()));
                 assert!((0..len).all(|position| slots.claim(position).is_none()));
             }

@@ -41,12 +41,12 @@ use crate::error::{ConfigError, Failure, InitError};
 use crate::metrics::{Counter, Metrics};
 use crate::pool::{Pool, PoolConfig};
 use crate::raw::gate::Payload;
-use crate::raw::slots::{Line, Slots};
+use crate::raw::slots::slots;
 use crate::raw::stopwatch::Scale;
 use crate::raw::table::Table;
 use crate::reply::BatchReplies;
 use crate::resolver;
-use crate::retire::{Counts, Finished, Retirement, Staleness, Tail};
+use crate::retire::{Counts, Retirement, Staleness, Tail};
 use crate::schedule::hints::Planner;
 use crate::schedule::planning::Planning;
 use crate::schedule::prefetch::{Plan as Prefetch, Prefetching, Seen};
@@ -287,8 +287,7 @@ where
         // What one thread takes lies together.
         let (chunk, measured) = (spread.chunk, spread.measured);
         let (lent, memory) = self.arenas.lend();
-        let lines =
-            memory.arena.fill(Slots::<Finished<'_, Reply<A, S>>>::lines(len, chunk), |_| Line::default());
+        let slots = slots(&memory.arena, len, chunk, spread.again);
         let forwards = self.consent.forwarding && matches!(plan.way, Way::Forwarding | Way::ByHints);
         // One thread commits everything in one piece.
         let groups = if walks { 1 } else { groups(len, self.threads) };
@@ -305,11 +304,7 @@ where
                 steps: self.steps,
                 places: groups > 1,
             },
-            retirement: Retirement::new(
-                Slots::new(lines, len, chunk),
-                overlay,
-                Staleness::expected(plan.stale),
-            ),
+            retirement: Retirement::new(slots, overlay, Staleness::expected(plan.stale)),
             lent,
             queue: self.pool.queue(),
             planning,

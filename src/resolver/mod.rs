@@ -23,7 +23,7 @@ pub use stamp::Stamps;
 
 use crate::arena::Workspace;
 use crate::raw::pending::{Head, Pending};
-use crate::raw::prefetch::prefetch;
+use crate::raw::prefetch::{prefetch, prefetch_all};
 use crate::raw::table::{Table, Writer};
 use crate::state::{Change, END, Groups, Touched, join};
 use crate::unit::Outcome;
@@ -171,6 +171,10 @@ impl Touched for Latest<'_> {
 
     fn prefetch(&self, index: usize) {
         prefetch(self.record(index));
+    }
+
+    fn prefetch_list(&self) {
+        prefetch_all(self.0);
     }
 }
 

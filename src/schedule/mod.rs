@@ -274,13 +274,18 @@ where
     ) {
         for start in chunk.clone().step_by(CLAIMED) {
             let positions = start..(start + CLAIMED).min(chunk.end);
-            let claim = |position| Some((position, self.retirement.claim(position)?));
-            let claims: SmallVec<[_; CLAIMED]> = positions.filter_map(claim).collect();
+            // Filled and emptied where it lies: it is large.
+            let mut claims: SmallVec<[_; CLAIMED]> = SmallVec::new();
+            for position in positions {
+                if let Some(claim) = self.retirement.claim(position) {
+                    claims.push((position, claim));
+                }
+            }
             if let Some(part) = &mut part {
                 let updates = claims.iter().map(|&(position, _)| &self.updates[position]);
                 part.look(self.app, self.around.state, updates);
             }
-            for (position, claim) in claims {
+            for (position, claim) in claims.drain(..) {
                 let finished = stock.room();
                 self.run_ahead(position, snapshot, stock, finished);
                 claim.finish(finished);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::raw::prefetch::prefetch_all;
+
 /// What a batch leaves of one key that it touched: its last value, or what is to be merged into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change<'a> {
@@ -28,6 +30,9 @@ pub trait Touched: Sync {
 
     /// Brings one of them near.
     fn prefetch(&self, index: usize);
+
+    /// Brings near what says where they lie.
+    fn prefetch_list(&self);
 }
 
 /// What a batch changed: each touched key once, in the order in which the batch first touched them.
@@ -103,6 +108,15 @@ impl<'a> Changes<'a> {
         if let Source::Batch(touched) = self.changes {
             touched.prefetch(index);
         }
+    }
+
+    /// Brings near what says where the changes lie, and in which groups.
+    pub(super) fn prefetch_lists(&self) {
+        if let Source::Batch(touched) = self.changes {
+            touched.prefetch_list();
+        }
+        prefetch_all(self.groups.heads);
+        prefetch_all(self.groups.next);
     }
 
     /// Number of keys changed.

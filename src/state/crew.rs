@@ -59,8 +59,20 @@ pub fn for_each_chunk<T: Send>(
     chunk: usize,
     f: impl Fn(usize, &mut [T]) + Sync,
 ) {
+    for_each_chunk_after(crew, items, chunk, || {}, f);
+}
+
+/// The same; each thread calls `before` once, before its first chunk.
+pub(super) fn for_each_chunk_after<T: Send>(
+    crew: &mut dyn Crew,
+    items: &mut [T],
+    chunk: usize,
+    before: impl Fn() + Sync,
+    f: impl Fn(usize, &mut [T]) + Sync,
+) {
     let chunks = Chunks::new(items, chunk);
     crew.run(&|| {
+        before();
         while let Some((start, items)) = chunks.next() {
             f(start, items);
         }

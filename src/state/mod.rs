@@ -20,6 +20,7 @@ use crate::error::StateError;
 
 pub use changes::{Change, Changes};
 pub(crate) use changes::{END, Groups, Touched, join};
+use crew::for_each_chunk_after;
 pub use crew::{Crew, Solo, for_each_chunk, for_each_mut};
 pub use merge::{Merge, MergeOperator, check_merge_laws};
 pub use sharded::{Digest, PartId, ShardedState, ShardedStateBuilder, StateDescriptor, StatePart};

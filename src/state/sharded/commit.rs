@@ -15,10 +15,10 @@ use smallvec::SmallVec;
 
 use super::columns::Columns;
 use super::key::Key;
-use super::near::bring_near;
+use super::near::bring_near_to_write;
 use super::shard::Shard;
 use super::{ShardedState, shard_index};
-use crate::state::{Change, Changes, Crew, for_each_chunk};
+use crate::state::{Change, Changes, Crew, for_each_chunk_after};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Below this many changes, calling the other threads costs more than they save.
@@ -87,7 +87,9 @@ impl ShardedState {
         // All are powers of two.
         let pieces = changes.groups().min(len);
         let (piece_len, groups) = (len / pieces, changes.groups() / pieces);
-        for_each_chunk(crew, &mut self.shards, piece_len, |start, shards: &mut [Shard]| {
+        // Half of the lists was written by each thread, and a list's next entry is known only when this one is there.
+        let before = || changes.prefetch_lists();
+        for_each_chunk_after(crew, &mut self.shards, piece_len, before, |start, shards: &mut [Shard]| {
             let mut writer = Writer::new(shards, columns, hasher);
             let first = start / piece_len * groups;
             let mut indexes = changes.group(first..first + groups);
@@ -163,7 +165,10 @@ impl<'s> Writer<'s> {
     }
 
     fn bring_near(&self, targets: &Targets<'_>) {
-        bring_near(self.shards, targets.iter().map(|target| (target.shard as usize, target.key.hash)));
+        bring_near_to_write(
+            self.shards,
+            targets.iter().map(|target| (target.shard as usize, target.key.hash)),
+        );
     }
 
     fn write(&mut self, targets: &Targets<'_>) {

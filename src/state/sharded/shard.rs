@@ -166,7 +166,7 @@ impl Recent {
                 return;
             }
             group.iter().for_each(|(key, _)| base.prefetch_slot(key.hash));
-            group.iter().for_each(|(key, _)| base.prefetch_record(key.hash));
+            group.iter().for_each(|(key, _)| base.prefetch_record(key.hash, prefetch));
             group.iter().for_each(|(key, value)| base.set(hasher, *key, value));
         }
     }
@@ -386,12 +386,15 @@ impl Shard {
         }
     }
 
-    /// Asks for the records of a key, where it is present; seldom, for that of another.
+    /// Asks for the records of a key, where it is present; seldom, for that of another. `ask` is for the one that may be written.
     #[inline]
-    pub fn prefetch_records(&self, hash: u64) {
-        self.base.table.prefetch_record(hash);
-        if let Some(recent) = &self.recent {
-            recent.written.prefetch_record(hash);
+    pub fn prefetch_records(&self, hash: u64, ask: impl Fn(&u8)) {
+        match &self.recent {
+            None => self.base.table.prefetch_record(hash, ask),
+            Some(recent) => {
+                self.base.table.prefetch_record(hash, prefetch);
+                recent.written.prefetch_record(hash, ask);
+            }
         }
     }
 }

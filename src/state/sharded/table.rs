@@ -21,15 +21,13 @@ use ahash::RandomState;
 
 use super::key::Key;
 use super::record::{DEAD, GRAIN, HEADER, Header, length, record_size};
-use crate::raw::prefetch::prefetch;
+use crate::raw::prefetch::{CACHE_LINE, prefetch};
 
 /// Bits of a slot that hold the record's position, in grains, plus one.
 const POSITION_BITS: u32 = 40;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 /// The largest table whose slots can be placed by their tags alone. Small in tests, so that they see both ways.
 const TAGS_SUFFICE: usize = if cfg!(test) { 1 << 10 } else { 1 << (64 - POSITION_BITS) };
-/// Bytes of a cache line, on most machines.
-const CACHE_LINE: usize = 64;
 /// So many cache lines of a record are asked for; the rest of a long one is fetched by the processor in order.
 const PREFETCHED: usize = 2;
 /// Slots of the smallest table.
@@ -146,9 +144,9 @@ impl Table {
         }
     }
 
-    /// Asks for the record of a key, if it is present; seldom, for that of another.
+    /// Asks for the record of a key, if it is present; seldom, for that of another. `ask` asks for a cache line.
     #[inline]
-    pub fn prefetch_record(&self, hash: u64) {
+    pub fn prefetch_record(&self, hash: u64, ask: impl Fn(&u8)) {
         if self.slots.is_empty() {
             return;
         }
@@ -159,7 +157,7 @@ impl Table {
                 0 => return,
                 word if (word ^ hash) >> POSITION_BITS == 0 => {
                     let record = &self.data[position(word)..];
-                    return record.iter().step_by(CACHE_LINE).take(PREFETCHED).for_each(prefetch);
+                    return record.iter().step_by(CACHE_LINE).take(PREFETCHED).for_each(ask);
                 }
                 _ => slot += 1,
             }

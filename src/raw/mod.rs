@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`gate`] | lending a borrowed job to threads that outlive the borrow |
 //! | [`arena`] | sending a bump arena along with the unit that allocates in it |
+//! | [`growing`] | a vector in an arena, whose unused room is not touched |
 //! | [`prefetch`] | asking for a cache line |
 //! | [`slots`] | handing a unit's result from the thread that ran it to the one that retires it |
 //! | [`pending`] | an index of shared items that any thread adds to |
@@ -18,6 +19,7 @@ pub mod arena;
 pub mod chunks;
 pub mod exchange;
 pub mod gate;
+pub mod growing;
 pub mod pending;
 pub mod prefetch;
 pub mod slots;

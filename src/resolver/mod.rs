@@ -22,6 +22,7 @@ pub use frontier::Frontier;
 pub use stamp::Stamps;
 
 use crate::arena::Workspace;
+use crate::raw::growing::Growing;
 use crate::raw::pending::{Head, Pending};
 use crate::raw::prefetch::{prefetch, prefetch_all};
 use crate::raw::table::{Table, Writer};
@@ -62,48 +63,13 @@ pub fn begin<'b>(
     let touched = (len * 2).max(64);
     let overlay = Overlay {
         table: writer,
-        latest: Growing::with_capacity(&memory, touched),
+        latest: Growing::with_capacity(&memory.arena, touched),
         grouping: Grouping::new(&memory, touched, groups),
         forwards,
         frontier,
         memory,
     };
     (Stamps { table: reader, pending, frontier }, overlay)
-}
-
-/// A vector in the arena.
-struct Growing<'b, T> {
-    items: &'b mut [T],
-    len: usize,
-}
-
-impl<'b, T: Copy + Default> Growing<'b, T> {
-    fn with_capacity(memory: &Workspace<'b>, capacity: usize) -> Self {
-        Growing { items: memory.arena.fill(capacity, |_| T::default()), len: 0 }
-    }
-
-    #[inline]
-    fn push(&mut self, memory: &Workspace<'b>, item: T) {
-        if self.len == self.items.len() {
-            self.grow(memory);
-        }
-        self.items[self.len] = item;
-        self.len += 1;
-    }
-
-    #[cold]
-    fn grow(&mut self, memory: &Workspace<'b>) {
-        let old = &*self.items;
-        self.items = memory.arena.fill(old.len() * 2, |i| old.get(i).copied().unwrap_or_default());
-    }
-
-    fn as_slice(&self) -> &[T] {
-        &self.items[..self.len]
-    }
-
-    fn into_slice(self) -> &'b [T] {
-        &self.items[..self.len]
-    }
 }
 
 /// Touched keys by place, as lists. A key joins one when it is first touched: at the end, what others wrote would have to be
@@ -118,7 +84,7 @@ impl<'b> Grouping<'b> {
     fn new(memory: &Workspace<'b>, touched: usize, groups: usize) -> Self {
         let (groups, touched) = if groups > 1 { (groups, touched) } else { (0, 0) };
         let heads = memory.arena.fill(groups, |_| END);
-        Grouping { heads, next: Growing::with_capacity(memory, touched) }
+        Grouping { heads, next: Growing::with_capacity(&memory.arena, touched) }
     }
 
     /// Adds the key that was touched next.
@@ -129,8 +95,8 @@ impl<'b> Grouping<'b> {
         }
         match place {
             Some(place) => {
-                let next = join(self.heads, self.next.len as u32, place);
-                self.next.push(memory, next);
+                let next = join(self.heads, self.next.len() as u32, place);
+                self.next.push(&memory.arena, next);
             }
             // One that is in no list would be missed.
             None => self.heads = &mut [],
@@ -236,7 +202,7 @@ impl<'b> Overlay<'b> {
         let (fingerprint, position) = (record.fingerprint, record.position);
         let previous = place.entry;
         let version = &*memory.arena.alloc_with(|| Version { record, previous, position, rank });
-        self.latest.items[rank as usize] = Some(record);
+        self.latest.set(rank as usize, Some(record));
         self.table.store(place, fingerprint, version);
     }
 
@@ -247,9 +213,9 @@ impl<'b> Overlay<'b> {
 
     #[inline]
     fn next_rank(&mut self, record: &Record<'b>) -> u32 {
-        self.latest.push(&self.memory, None);
+        self.latest.push(&self.memory.arena, None);
         self.grouping.add(&self.memory, record.place());
-        u32::try_from(self.latest.len - 1).expect("a batch touches fewer than 2^32 keys")
+        u32::try_from(self.latest.len() - 1).expect("a batch touches fewer than 2^32 keys")
     }
 
     /// All versions of the batch, key by key.

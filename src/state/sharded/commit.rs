@@ -6,7 +6,7 @@
 //!
 //! Most keys are far away from the processor, and so are changes that another thread's operations made. So changes are taken a
 //! few at a time, these are asked for at once, and so is the memory of their keys (`near.rs`), before the first of them is
-//! written. One thread alone asks for nothing where the state is small: it has written there before.
+//! written. One thread that has run the whole batch alone asks for nothing where the state is small: it has been there before.
 
 use std::sync::PoisonError;
 
@@ -23,9 +23,11 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Below this many changes, calling the other threads costs more than they save.
 const PARALLEL: usize = if cfg!(shuttle) { 4 } else { 64 };
+/// With more threads than this, one needs but a part of the lists' cache lines.
+const LISTS: usize = 8;
 /// Changes that are brought near together.
 const NEAR: usize = 16;
-/// A state of this many bytes is near enough for one thread that commits alone, as it has committed what came before.
+/// A state of this many bytes is near enough for one thread that has run the whole batch.
 const SMALL: usize = 1 << 19;
 
 impl ShardedState {
@@ -38,13 +40,22 @@ impl ShardedState {
         }
     }
 
-    /// Applies those of `changes` that have these `indexes` on this thread.
-    fn apply_here(&mut self, changes: &Changes<'_>, mut indexes: impl ExactSizeIterator<Item = usize>) {
+    /// Applies those of `changes` that have these `indexes` on this thread. Only if they are in groups, other threads have made some
+    /// of them, and have looked at their keys.
+    fn apply_here(&mut self, changes: &Changes<'_>, mut indexes: impl Iterator<Item = usize>) {
+        let is_shared = changes.groups() > 0;
         let mut column = None;
-        let mut is_small = true;
-        while indexes.len() > 0 {
+        let mut is_small = !is_shared;
+        loop {
+            let near: SmallVec<[usize; NEAR]> = indexes.by_ref().take(NEAR).collect();
+            if near.is_empty() {
+                return;
+            }
+            if is_shared {
+                near.iter().for_each(|&index| changes.prefetch(index));
+            }
             let mut targets = Targets::new();
-            for index in indexes.by_ref().take(NEAR) {
+            for index in near {
                 let change = changes.get(index);
                 if let Some(id) = self.column_of(&change, &mut column) {
                     let (shard, key) = self.spot(id, self.columns.get(id), change.key);
@@ -87,8 +98,13 @@ impl ShardedState {
         // All are powers of two.
         let pieces = changes.groups().min(len);
         let (piece_len, groups) = (len / pieces, changes.groups() / pieces);
-        // Half of the lists was written by each thread, and a list's next entry is known only when this one is there.
-        let before = || changes.prefetch_lists();
+        // Whoever retired a unit wrote its part of the lists, and a list's next entry is known only when this one is there.
+        let nears_lists = crew.threads() <= LISTS;
+        let before = || {
+            if nears_lists {
+                changes.prefetch_lists();
+            }
+        };
         for_each_chunk_after(crew, &mut self.shards, piece_len, before, |start, shards: &mut [Shard]| {
             let mut writer = Writer::new(shards, columns, hasher);
             let first = start / piece_len * groups;

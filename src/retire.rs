@@ -42,7 +42,7 @@
 //! Where everything collides, a unit that is still running when its turn comes will have to be replayed, and waiting for it
 //! first costs up to a whole operation: a batch of long and short operations then takes up to twice the time of the loop. So
 //! the walker keeps a running share of units that were stale at their turn, and where nearly all are, it does not wait. The
-//! unit's slot stays claimed; whoever runs the unit leaves its result there, where nobody takes it, because the frontier has
+//! unit's slot stays claimed; whoever runs the unit leaves its result there, where nobody retires it, because the frontier has
 //! passed. It is dropped at the batch's end.
 //!
 //! # What others learn from the frontier
@@ -267,8 +267,8 @@ impl<'b, R> Retirement<'b, R> {
         self.slots.is_done(position)
     }
 
-    /// Takes the result of the unit at `position` away from retirement, if it has finished, to look at it or to run the
-    /// operation again, where that is done. Whoever does that gives it back by the claim, and then calls
+    /// Takes the result of the unit at `position` away from retirement, to look at it or to run the operation again, if it has
+    /// finished and this batch runs stale units again. Whoever does that gives it back by the claim, and then calls
     /// [`advance`](Retirement::advance): the walker may have found it missing.
     #[inline]
     pub fn reopen(

@@ -25,17 +25,6 @@ impl<'b, T: Copy> Growing<'b, T> {
         Growing { items: arena.fill(capacity, |_| MaybeUninit::uninit()), len: 0 }
     }
 
-    /// How many items there are.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// True if there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Appends an item; if there is no room, moves all to a place of twice the size.
     #[inline]
     pub fn push(&mut self, arena: &Arena<'b>, item: T) {
@@ -91,14 +80,13 @@ mod tests {
         let arena = Arena::new(&mut bump);
         for capacity in [0, 1, 100, 5000] {
             let mut growing = Growing::with_capacity(&arena, capacity);
-            assert!(growing.is_empty() && growing.as_slice().is_empty());
+            assert!(growing.as_slice().is_empty());
             for number in 0..1000_u32 {
                 growing.push(&arena, number);
                 growing.set(number as usize / 2, number);
             }
             let last = |index: u32| if index < 500 { 2 * index + 1 } else { index };
             assert!(growing.as_slice().iter().copied().eq((0..1000).map(last)));
-            assert_eq!(growing.len(), 1000);
             assert_eq!(growing.into_slice().len(), 1000);
         }
     }

@@ -36,8 +36,9 @@ pub fn prefetch_to_write<T>(item: &T) {
     let line = std::ptr::from_ref(item);
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
-        // SAFETY: as above; an x86-64 processor that does not know this one takes it for one that does nothing. (The compiler's own
-        // function for it asks to read, unless it may rely on newer processors.)
+        // SAFETY: it has no effect that a program can see. Processors that do not know it take it for one that does nothing, except
+        // Intel's first with 64 bits (2004, 2005), which are not supported. The compiler's own function for it asks to read, unless
+        // it may rely on newer processors.
         unsafe {
             std::arch::asm!("prefetchw [{0}]", in(reg) line, options(nostack, preserves_flags, readonly));
         }
@@ -53,9 +54,9 @@ pub fn prefetch_to_write<T>(item: &T) {
     let _ = line;
 }
 
-/// Asks for all cache lines of `items`, to read them.
+/// Asks for all cache lines in which `items` begin, to read them.
 #[inline]
 pub fn prefetch_all<T>(items: &[T]) {
     let step = (CACHE_LINE / size_of::<T>().max(1)).max(1);
-    items.iter().step_by(step).for_each(prefetch);
+    items.iter().step_by(step).chain(items.last()).for_each(prefetch);
 }

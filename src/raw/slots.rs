@@ -6,9 +6,9 @@
 //! IDLE --claim--> CLAIMED --finish(&mut T)--> DONE(&mut T) --take, reopen--> CLAIMED
 //! ```
 //!
-//! `claim` succeeds for one thread, and so does what comes after: [`Slots::reopen`], which any thread may call and which ends by
-//! `finish` again, or [`Taker::take`], which is for good. A `&mut T` put in by `finish` comes out of one of them, so it is moved,
-//! not shared. Dropping the slots leaves the results where they are, in their arena.
+//! `claim` succeeds for one thread. The result is then taken out by one thread at a time: by [`Slots::reopen`], which any thread may
+//! call and which ends by `finish` again, or by [`Taker::take`], for good. So a `&mut T` put in by `finish` is moved, not shared.
+//! Dropping the slots leaves the results where they are, in their arena.
 //!
 //! There is one [`Taker`], and whoever has it is the only one to take. So it takes a result by a load and a store, unless units
 //! are reopened in this batch: an exchange would wait, at each unit, until all that was stored before it is in the cache, also
@@ -98,7 +98,8 @@ fn claimed<T>() -> *mut T {
     ptr::without_provenance_mut(1)
 }
 
-/// Slots for `len` positions, of which threads take `chunk` at once, all IDLE. Only if `reopens`, units can be reopened.
+/// Slots for `len` positions, of which threads take `chunk` at once, all IDLE. Units can be reopened only if
+/// `reopens`.
 ///
 /// # Panics
 ///
@@ -162,10 +163,10 @@ impl<'a, T> Slots<'a, T> {
         }
         // Acquire: pairs with `finish`, so that the result and all it refers to are visible. It fails if somebody has taken the
         // result since.
-        word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed).ok()?;
-        // SAFETY: `seen` was made from a `&'a mut T` by `finish`, and the exchange took it out. The taker takes by exchange, too,
+        let taken = word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // SAFETY: `taken` was made from a `&'a mut T` by `finish`, and the exchange took it out. The taker takes by exchange, too,
         // as units are reopened; so this is the only reference to it.
-        let result = unsafe { &mut *seen };
+        let result = unsafe { &mut *taken };
         Some((result, Claim { word, _results: PhantomData }))
     }
 }
@@ -182,22 +183,24 @@ impl<'a, T> Taker<'a, T> {
         if seen == claimed() {
             return Found::Claimed;
         }
-        if seen.is_null() || self.words.reopens {
+        let taken = if seen.is_null() || self.words.reopens {
             // Others may claim the position, or reopen the unit. Acquire: as above; it may have been given back since.
-            if word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed).is_err() {
-                return Found::Claimed;
+            match word.compare_exchange(seen, claimed(), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(taken) => taken,
+                Err(_) => return Found::Claimed,
             }
         } else {
             // Relaxed: only the taker's holders change the word of a finished unit, and whatever hands the taker on orders them.
             word.store(claimed(), Ordering::Relaxed);
-        }
-        if seen.is_null() {
+            seen
+        };
+        if taken.is_null() {
             return Found::Idle;
         }
-        // SAFETY: `seen` was made from a `&'a mut T` by `finish`, which only a claim's holder calls, and there is no claim of a
+        // SAFETY: `taken` was made from a `&'a mut T` by `finish`, which only a claim's holder calls, and there is no claim of a
         // finished unit: it is reopened by exchange, or not at all. Now it was taken out, by exchange if units are reopened,
         // otherwise by the only taker; so this is the only reference to it.
-        Found::Done(unsafe { &mut *seen })
+        Found::Done(unsafe { &mut *taken })
     }
 }
 
@@ -205,7 +208,7 @@ impl<'a, T> Claim<'_, 'a, T> {
     /// Hands the result to whoever takes it.
     #[inline]
     pub fn finish(self, result: &'a mut T) {
-        // Release: publishes the result to `take`.
+        // Release: publishes the result to `take` and `reopen`.
         self.word.store(ptr::from_mut(result), Ordering::Release);
     }
 }

@@ -95,7 +95,7 @@ impl<'b> Grouping<'b> {
         }
         match place {
             Some(place) => {
-                let next = join(self.heads, self.next.len() as u32, place);
+                let next = join(self.heads, self.next.as_slice().len() as u32, place);
                 self.next.push(&memory.arena, next);
             }
             // One that is in no list would be missed.
@@ -215,7 +215,7 @@ impl<'b> Overlay<'b> {
     fn next_rank(&mut self, record: &Record<'b>) -> u32 {
         self.latest.push(&self.memory.arena, None);
         self.grouping.add(&self.memory, record.place());
-        u32::try_from(self.latest.len() - 1).expect("a batch touches fewer than 2^32 keys")
+        u32::try_from(self.latest.as_slice().len() - 1).expect("a batch touches fewer than 2^32 keys")
     }
 
     /// All versions of the batch, key by key.

@@ -10,7 +10,8 @@
 //! percent; only after a way's first loss, which may be chance, the next burst comes soon. So it does for a way that was
 //! better than the one in use is now; among ways that look alike there often is one, so that leaves all others' turns alone.
 //! Forwarding and hints cost something for each operation, so they are tried only where a noticeable share of units had to be
-//! replayed without them.
+//! replayed without them. Where operations are short, one thread alone may be faster through units than in place: a commit fetches
+//! many keys at once. That is tried as well.
 //!
 //! What is compared is time per operation, as long as operations are short. Longer ones, and shorter ones where that shows, may
 //! differ much from batch to batch, so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,
@@ -62,15 +63,23 @@ pub(crate) enum Way {
     /// Ahead of turn, each operation when the keys that it will probably touch are free; on the newest values, where that is
     /// allowed.
     ByHints,
+    /// One operation after the other, but each through a unit: what the batch changed is written by one commit, which fetches many
+    /// keys at once, where the loop waits for each.
+    AtTurn,
 }
 
 impl Way {
-    const ALL: [Way; 4] = [Way::Sequential, Way::OneMoment, Way::Forwarding, Way::ByHints];
+    const ALL: [Way; 5] = [Way::Sequential, Way::OneMoment, Way::Forwarding, Way::ByHints, Way::AtTurn];
+
+    /// True if one thread runs one operation after the other.
+    pub(crate) fn walks(self) -> bool {
+        matches!(self, Way::Sequential | Way::AtTurn)
+    }
 
     /// What counts the batches that are run so.
     pub(crate) fn counter(self) -> Option<Counter> {
         match self {
-            Way::Sequential => Some(Counter::sequential_batches),
+            Way::Sequential | Way::AtTurn => Some(Counter::sequential_batches),
             Way::OneMoment => None,
             Way::Forwarding => Some(Counter::forwarding_batches),
             Way::ByHints => Some(Counter::hinted_batches),
@@ -78,17 +87,23 @@ impl Way {
     }
 }
 
-/// What the application has to allow, and does.
+/// What the application and its state have to allow, and do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Consent {
     pub(crate) forwarding: bool,
     pub(crate) hints: bool,
+    /// Operations that run one after the other change the state in place, so that there is a difference if they do not.
+    pub(crate) in_place: bool,
 }
 
 impl Consent {
     /// What `A` allows, unless it is switched off.
     pub(crate) fn of<A: ScalableApp<S>, S: CRUDState>(config: &ExecutorConfig) -> Self {
-        Consent { forwarding: A::FORWARDING && config.forwarding, hints: A::HINTS && config.hints }
+        Consent {
+            forwarding: A::FORWARDING && config.forwarding,
+            hints: A::HINTS && config.hints,
+            in_place: S::IN_PLACE,
+        }
     }
 }
 
@@ -131,7 +146,7 @@ impl Governor {
 
     /// The same where others want cores, too, so that taking all of them has to gain much.
     pub(crate) fn considerate(threads: usize, consent: Consent) -> Self {
-        let mut governor = Governor::new(threads, consent);
+        let mut governor = Governor::new(threads, Consent { in_place: false, ..consent });
         governor.common.considerate = true;
         governor
     }
@@ -186,7 +201,7 @@ impl Governor {
             again: self.threads > 2 && class.is_contended(&self.common),
             own: own || self.always_own,
             timed: true,
-            measured: if way == Way::Sequential { 0 } else { class.measured() },
+            measured: if way.walks() { 0 } else { class.measured() },
         }
     }
 

@@ -119,9 +119,9 @@ fn a_clock_that_jumps_does_not_bind_it_for_long() {
 
 /// Runs 3000 batches whose ways take the given times, with this share of replays in chunks; returns how often each way was
 /// taken.
-fn ways(consent: Consent, ns: [f64; 4], replays: u64) -> [usize; 4] {
+fn ways(consent: Consent, ns: [f64; Way::ALL.len()], replays: u64) -> [usize; Way::ALL.len()] {
     let mut governor = Governor::new(2, consent);
-    let mut taken = [0; 4];
+    let mut taken = [0; Way::ALL.len()];
     for _ in 0..3000 {
         let plan = governor.plan(128);
         let way = plan.way;
@@ -135,24 +135,52 @@ fn ways(consent: Consent, ns: [f64; 4], replays: u64) -> [usize; 4] {
 
 #[test]
 fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_collides() {
-    let all = Consent { forwarding: true, hints: true };
-    assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0], 30)[3] > 2000);
-    assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0], 30)[2] > 2000);
-    assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0], 30)[2..], [0, 0]);
-    assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0], 1)[2..], [0, 0]);
-    let [sequential, _, forwarding, by_hints] = ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0], 30);
+    let all = Consent { forwarding: true, hints: true, in_place: false };
+    assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0, 1.0], 30)[3] > 2000);
+    assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0, 1.0], 30)[2] > 2000);
+    assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0, 1.0], 30)[2..], [0, 0, 0]);
+    assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0, 1.0], 1)[2..], [0, 0, 0]);
+    let [sequential, _, forwarding, by_hints, _] = ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0, 1.0], 30);
     assert!(sequential > 2700 && forwarding > 0 && by_hints > 0, "{sequential} {forwarding} {by_hints}");
 }
 
 #[test]
+fn one_thread_commits_short_operations_at_once_where_that_helps() {
+    let in_place = Consent { in_place: true, ..Consent::default() };
+    let [sequential, ahead, .., at_turn] = ways(in_place, [500.0, 400.0, 1.0, 1.0, 200.0], 0);
+    assert!(at_turn > 2700 && sequential > 0 && ahead > 0, "{sequential} {ahead} {at_turn}");
+    assert!(ways(in_place, [500.0, 200.0, 1.0, 1.0, 400.0], 0)[1] > 2700);
+    let [sequential, .., at_turn] = ways(in_place, [500.0, 600.0, 1.0, 1.0, 550.0], 0);
+    assert!(sequential > 2700 && at_turn > 0, "{sequential} {at_turn}");
+    assert_eq!(ways(Consent::default(), [500.0, 400.0, 1.0, 1.0, 200.0], 0)[4], 0);
+    // Of longer operations it is not even tried.
+    assert_eq!(ways(in_place, [10_000.0, 6_000.0, 1.0, 1.0, 200.0], 0)[4], 0);
+}
+
+#[test]
+fn one_thread_that_commits_at_once_is_left_when_operations_become_long() {
+    let mut governor = Governor::new(2, Consent { in_place: true, ..Consent::default() });
+    let mut taken = [[0; Way::ALL.len()]; 2];
+    for batch in 0..6000 {
+        let plan = governor.plan(128);
+        let long = batch >= 2000;
+        let ns = if long { [10_000.0, 6_000.0, 1.0, 1.0, 10_000.0] } else { [500.0, 400.0, 1.0, 1.0, 200.0] };
+        taken[usize::from(long)][plan.way as usize] += 1;
+        let took = Duration::from_nanos((ns[plan.way as usize] * 128.0) as u64);
+        governor.record(128, plan.way, took, measured(plan, 128, ns[0]));
+    }
+    assert!(taken[0][4] > 1700 && taken[1][1] > 3000, "{taken:?}");
+}
+
+#[test]
 fn ways_that_take_turns_as_the_best_do_not_have_the_loop_tried_more_often() {
-    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, in_place: false });
     let mut sequential = 0;
     for batch in 0..10_000 {
         let plan = governor.plan(1024);
         // What ways take differs from batch to batch more than from way to way.
         let noise = 0.97 + 0.01 * f64::from(batch * 5 % 7);
-        let ns = [1060.0, 620.0, 615.0, 625.0][plan.way as usize] * noise;
+        let ns = [1060.0, 620.0, 615.0, 625.0, 1060.0][plan.way as usize] * noise;
         let replays = 2 + batch as u64 * 3 % 5;
         let counts = Counts { speculations: 100, replays, ..measured(plan, 1024, 1060.0) };
         governor.record(1024, plan.way, Duration::from_nanos((ns * 1024.0) as u64), counts);
@@ -210,9 +238,10 @@ fn only_what_application_and_configuration_allow_is_done() {
     let all = ExecutorConfig::default();
     let none = ExecutorConfig { forwarding: false, hints: false, ..all.clone() };
     let allowed = Consent::of::<Allows<true>, ShardedState>(&all);
-    assert_eq!(allowed, Consent { forwarding: true, hints: true });
-    assert_eq!(Consent::of::<Allows<true>, ShardedState>(&none), Consent::default());
-    assert_eq!(Consent::of::<Allows<false>, ShardedState>(&all), Consent::default());
+    assert_eq!(allowed, Consent { forwarding: true, hints: true, in_place: true });
+    let in_place = Consent { in_place: true, ..Consent::default() };
+    assert_eq!(Consent::of::<Allows<true>, ShardedState>(&none), in_place);
+    assert_eq!(Consent::of::<Allows<false>, ShardedState>(&all), in_place);
 }
 
 #[test]
@@ -368,7 +397,7 @@ fn what_others_have_shown_counts_less_the_more_is_known() {
 
 #[test]
 fn batches_of_a_new_size_begin_as_the_others_run() {
-    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true });
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, in_place: false });
     let mut run = |len: usize, batches: usize| {
         let ways = (0..batches).map(|_| {
             let plan = governor.plan(len);
@@ -405,9 +434,9 @@ fn what_is_done_beside_batches_does_not_hold_it_in_a_bad_way() {
 
 #[test]
 fn of_ways_that_look_alike_the_one_is_preferred_whose_units_are_not_stale() {
-    let all = Consent { forwarding: true, hints: true };
-    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0], 60)[3] > 2000);
-    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0], 4)[2] > 2000);
+    let all = Consent { forwarding: true, hints: true, in_place: false };
+    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0, 1.0], 60)[3] > 2000);
+    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0, 1.0], 4)[2] > 2000);
 }
 
 #[test]

@@ -282,7 +282,7 @@ where
         let (seq, len) = (batch.borrow().sequence_number(), updates.len());
         let in_chunks = matches!(plan.way, Way::OneMoment | Way::Forwarding);
         // A thread that is alone would run the first chunk ahead, and then walk through all the rest.
-        let walks = plan.way == Way::Sequential || (in_chunks && self.threads == 1 && self.chunk.is_none());
+        let walks = plan.way.walks() || (in_chunks && self.threads == 1 && self.chunk.is_none());
         let spread = self.spread(plan, len, in_chunks, walks);
         // What one thread takes lies together.
         let (chunk, measured) = (spread.chunk, spread.measured);
@@ -314,7 +314,7 @@ where
             aside: CachePadded::new(Mutex::new(aside)),
         };
         let scale = (measured > 0).then(Scale::begin);
-        let ran = carry_out(&mut self.pool, &run, walks, in_chunks);
+        let ran = carry_out(&mut self.pool, &run, walks, plan.way != Way::Sequential);
         let worked = scale.map_or(Duration::ZERO, |scale| run.worked(scale));
         let planner_is_sound = run.planning.as_ref().is_none_or(Planning::has_succeeded);
         let seen = run.seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -404,6 +404,26 @@ fn without_a_plan_it_looks_aside_all_the_same() {
     assert!(looks > 0);
 }
 
+#[test]
+fn one_thread_that_commits_at_once_looks_aside_too() {
+    let mut engine = engine::<true>(2, u64::MAX, ExecutionMode::Adaptive, true);
+    let (mut state, mut expected_state, mut random) = (Map::default(), Map::default(), Random(11));
+    for seq in 1..10 {
+        let (batch, mut looks) = (batch(seq, 100, 20, 0, &mut random), 0);
+        let expected = Steps.update_batch(&mut expected_state, batch.clone());
+        let plan = engine.governor.plan_by(Way::AtTurn, 100);
+        let aside: Aside<'_, _> = &mut |before: &Map| {
+            assert_ne!(*before, expected_state, "the state before the batch");
+            looks += 1;
+        };
+        let ran = engine.run(&Steps, &mut state, batch, plan, aside, |_| Ok(Fate::Commit));
+        let (replies, counts) = ran.expect("no failure");
+        assert_eq!(replies, expected, "batch {seq}");
+        assert_eq!(state, expected_state, "batch {seq}");
+        assert_eq!((counts, looks), (Counts::default(), 7), "each at its turn; a look after 16 at most");
+    }
+}
+
 /// Its second operation does not end before it has been run a second time, unless that is at its turn.
 #[derive(Default)]
 struct Stubborn {

@@ -246,6 +246,10 @@ impl Class {
             (self.cost, self.common) = (Default::default(), [COMMON; Way::ALL.len()]);
             (self.burst, self.lengths, self.inflation) = (None, Lengths::default(), Inflation::default());
             self.measured = measured;
+            if measured > 0 && self.in_use == Way::AtTurn {
+                // Nothing is measured in that way.
+                self.in_use = Way::Sequential;
+            }
             self.reconsider(common);
             let knows = measured > 0 && common.is_known();
             let pause_ns = BURSTS_KNOWN * f64::from(MEASURED_RUNS) * took_ns;
@@ -305,6 +309,8 @@ impl Class {
             Way::OneMoment => true,
             Way::Forwarding => common.consent.forwarding && self.is_contended(common),
             Way::ByHints => common.consent.hints && self.is_contended(common),
+            // Of longer operations, waiting for keys is no noticeable part.
+            Way::AtTurn => common.consent.in_place && self.measured == 0,
         };
         consented && way != self.in_use
     }

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! A replay happens at the unit's turn, on its exact prefix: it is right, and never repeated. Batches for which running ahead
-//! does not pay are run one operation after the other, in place. Nobody can tell from the results.
+//! does not pay are run one operation after the other, in place or through units. Nobody can tell from the results.
 //!
 //! The modules, in the order in which they are best read:
 //!

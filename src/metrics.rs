@@ -105,7 +105,7 @@ counters! {
     batches,
     /// Ordered batches of these that were answered, and maybe executed, together with others that waited.
     joined_batches,
-    /// Ordered batches of these that ran sequentially.
+    /// Ordered batches of these that ran sequentially, in place or through units.
     sequential_batches,
     /// Ordered batches of these whose units read the newest values, retired or not.
     forwarding_batches,

@@ -1,6 +1,6 @@
 //! Unordered requests beside an ordered batch.
 //!
-//! While a batch runs ahead of turn, the state does not change: it is the state before the batch until the commit. So the
+//! While a batch runs through units, the state does not change: it is the state before the batch until the commit. So the
 //! executor's thread looks at its queue between chunks, answers the unordered requests that it finds there on that state,
 //! and defers all else, in order. An unordered request then sees the state before or after a batch, never inside one, and
 //! does not wait for a long batch. Whoever has the reply to an ordered operation and asks afterwards sees its effect: the

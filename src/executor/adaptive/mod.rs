@@ -97,7 +97,7 @@ pub(crate) struct Consent {
 }
 
 impl Consent {
-    /// What `A` allows, unless it is switched off.
+    /// What `A` and `S` allow, unless it is switched off.
     pub(crate) fn of<A: ScalableApp<S>, S: CRUDState>(config: &ExecutorConfig) -> Self {
         Consent {
             forwarding: A::FORWARDING && config.forwarding,
@@ -144,7 +144,7 @@ impl Governor {
         Governor { classes: [Class::default(); 32], common, threads, always_own: false }
     }
 
-    /// The same where others want cores, too, so that taking all of them has to gain much.
+    /// The same where others want cores, too, so that taking all of them has to gain much. It only decides about that.
     pub(crate) fn considerate(threads: usize, consent: Consent) -> Self {
         let mut governor = Governor::new(threads, Consent { in_place: false, ..consent });
         governor.common.considerate = true;

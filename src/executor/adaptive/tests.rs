@@ -153,6 +153,21 @@ fn one_thread_commits_short_operations_at_once_where_that_helps() {
     let [sequential, .., at_turn] = ways(in_place, [500.0, 600.0, 1.0, 1.0, 550.0], 0);
     assert!(sequential > 2700 && at_turn > 0, "{sequential} {at_turn}");
     assert_eq!(ways(Consent::default(), [500.0, 400.0, 1.0, 1.0, 200.0], 0)[4], 0);
+    // For a handful of microseconds, deciding each time must pay, too.
+    let at_turn = |mut governor: Governor, ns: f64| {
+        let mut taken = 0;
+        for _ in 0..3000 {
+            let plan = governor.plan(8);
+            taken += usize::from(plan.way == Way::AtTurn);
+            let ns = if plan.way == Way::AtTurn { ns } else { 500.0 };
+            governor.record(8, plan.way, Duration::from_nanos((ns * 8.0) as u64), Counts::default());
+        }
+        taken
+    };
+    let taken = at_turn(Governor::new(2, in_place), 480.0);
+    assert!((1..600).contains(&taken), "{taken}");
+    // Joined batches are spread over all threads or not, and nothing else.
+    assert_eq!(at_turn(Governor::considerate(2, in_place), 100.0), 0);
     // Of longer operations it is not even tried.
     assert_eq!(ways(in_place, [10_000.0, 6_000.0, 1.0, 1.0, 200.0], 0)[4], 0);
 }

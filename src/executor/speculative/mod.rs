@@ -6,7 +6,7 @@
 //!         -> all retired, all threads gone -> commit -> replies
 //! ```
 //!
-//! Batches for which that does not pay run in place, like the sequential engine's (adaptive/).
+//! Batches for which that does not pay run on one thread: in place, like the sequential engine's, or through units (adaptive/).
 
 mod chain;
 mod checked;

@@ -406,7 +406,7 @@ fn without_a_plan_it_looks_aside_all_the_same() {
 
 #[test]
 fn one_thread_that_commits_at_once_looks_aside_too() {
-    let mut engine = engine::<true>(2, u64::MAX, ExecutionMode::Adaptive, true);
+    let mut engine = engine::<true>(1, u64::MAX, ExecutionMode::Adaptive, true);
     let (mut state, mut expected_state, mut random) = (Map::default(), Map::default(), Random(11));
     for seq in 1..10 {
         let (batch, mut looks) = (batch(seq, 100, 20, 0, &mut random), 0);

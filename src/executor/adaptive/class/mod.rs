@@ -27,6 +27,8 @@ const FIRST_COLD: u32 = 3;
 /// so many are not timed.
 const SHORT_NS: f64 = 20_000.0;
 const UNTIMED: u32 = 32;
+/// What it costs to plan a batch and to take it in, which is not in its time. Short ones in the loop are spared that.
+const DECIDING_NS: f64 = 150.0;
 /// A batch that seems to have taken this many times as long as expected (or as a short one) counts as so much and no more:
 /// the process was stopped for a while, or its clock jumped.
 const SURPRISE: f64 = 100.0;
@@ -151,7 +153,9 @@ impl Class {
 
     /// Takes in how a batch of `len` operations that ran in `way` went.
     pub fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts, common: &mut Common) {
-        let took_ns = (took.as_nanos() as f64).min(self.longest(len));
+        // Where threads share a batch, far more is at stake.
+        let deciding_ns = if way == Way::AtTurn { DECIDING_NS } else { 0.0 };
+        let took_ns = (took.as_nanos() as f64 + deciding_ns).min(self.longest(len));
         let worked_ns = counts.worked.as_nanos() as f64;
         if counts.speculations > 0 {
             let share = counts.replays as f64 / counts.speculations as f64;
@@ -246,10 +250,6 @@ impl Class {
             (self.cost, self.common) = (Default::default(), [COMMON; Way::ALL.len()]);
             (self.burst, self.lengths, self.inflation) = (None, Lengths::default(), Inflation::default());
             self.measured = measured;
-            if measured > 0 && self.in_use == Way::AtTurn {
-                // Nothing is measured in that way.
-                self.in_use = Way::Sequential;
-            }
             self.reconsider(common);
             let knows = measured > 0 && common.is_known();
             let pause_ns = BURSTS_KNOWN * f64::from(MEASURED_RUNS) * took_ns;

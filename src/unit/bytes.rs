@@ -39,7 +39,7 @@ impl<'b> Bytes<'b> {
     /// # Panics
     ///
     /// If it has 4 GiB or more.
-    #[inline]
+    #[inline(always)]
     pub fn set(&mut self, arena: &Arena<'b>, source: &[u8]) {
         if source.len() > INLINE {
             assert!(u32::try_from(source.len()).is_ok(), "keys and values have less than 4 GiB");

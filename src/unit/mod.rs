@@ -264,8 +264,9 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         f(Some(merged))
     }
 
-    /// Sets this unit's write to a key.
-    #[inline]
+    /// Sets this unit's write to a key. One copy for all calls: what it calls itself is
+    /// inlined into it then.
+    #[inline(never)]
     fn write(&mut self, fingerprint: u64, column: &str, key: &[u8], kind: Kind, bytes: &[u8]) {
         let arena = &self.memory.arena;
         match self.own(fingerprint, column, key) {

@@ -107,6 +107,8 @@ impl crate::app::ApplicationData for Steps {
 const COLUMNS: [&str; 2] = ["even", "odd"];
 /// The way of an operation whose hints panic.
 const UNHINTED: u8 = 10;
+/// The way of an operation that panics after it has written.
+const PANICKING: u8 = 19;
 
 fn step(state: &mut impl CRUDState, step: &Step) -> (u64, Option<Vec<u8>>) {
     let column = |key: u8| COLUMNS[usize::from(key % 2)];
@@ -128,6 +130,7 @@ fn step(state: &mut impl CRUDState, step: &Step) -> (u64, Option<Vec<u8>>) {
         0 => state.update(column(to), &[to], &next),
         1 => {
             state.put(column(to), &[to], &next);
+            assert!(step.way != PANICKING, "an operation panics");
             None
         }
         2 => Some(vec![u8::from(state.create(column(to), &[to], &next))]),
@@ -421,6 +424,34 @@ fn one_thread_that_commits_at_once_looks_aside_too() {
         assert_eq!(replies, expected, "batch {seq}");
         assert_eq!(state, expected_state, "batch {seq}");
         assert_eq!((counts, looks), (Counts::default(), 7), "each at its turn; a look after 16 at most");
+    }
+}
+
+#[test]
+fn one_thread_that_commits_at_once_leaves_the_state_alone_if_an_operation_panics() {
+    let mut engine = engine::<true>(1, u64::MAX, ExecutionMode::Adaptive, true);
+    let (mut state, mut random) = (Map::default(), Random(12));
+    for seq in 1..4 {
+        let mut requests = batch(seq, 40, 20, 0, &mut random);
+        let panicking = Step { way: PANICKING, from: 0, to: 0, amount: 1, work: 0 };
+        requests.add(NodeId(1), SeqNo(1), SeqNo(40), panicking);
+        let before = state.clone();
+        let plan = engine.governor.plan_by(Way::AtTurn, 41);
+        let ran = engine.run(&Steps, &mut state, requests, plan, &mut |_| {}, |_| Ok(Fate::Commit));
+        match ran.err() {
+            Some(Failure::OperationPanicked { batch, position, message, .. }) => {
+                assert_eq!((batch, position), (SeqNo(seq), Some(40)));
+                assert!(message.to_string().contains("an operation panics"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(state == before, "not half of a batch");
+        // The next one comes through.
+        let (next, mut expected_state) = (batch(seq, 100, 20, 0, &mut random), before);
+        let expected = Steps.update_batch(&mut expected_state, next.clone());
+        let ran = engine.run(&Steps, &mut state, next, plan, &mut |_| {}, |_| Ok(Fate::Commit));
+        assert_eq!(ran.expect("no failure").0, expected, "batch {seq}");
+        assert!(state == expected_state);
     }
 }
 

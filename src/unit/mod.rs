@@ -264,8 +264,7 @@ impl<'u, 'b, S: CRUDState, V: Versions<'b>> ExecutionUnit<'u, 'b, S, V> {
         f(Some(merged))
     }
 
-    /// Sets this unit's write to a key. One copy for all calls: what it calls itself is
-    /// inlined into it then.
+    /// Sets this unit's write to a key. Not inlined into each operation, so that what it calls is inlined here.
     #[inline(never)]
     fn write(&mut self, fingerprint: u64, column: &str, key: &[u8], kind: Kind, bytes: &[u8]) {
         let arena = &self.memory.arena;

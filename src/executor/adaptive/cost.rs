@@ -53,6 +53,8 @@ impl Cost {
 pub struct Common {
     /// Which ways may be tried.
     pub consent: Consent,
+    /// There is one thread, so no way that shares a batch among several.
+    pub alone: bool,
     /// Others want cores, too: a way that takes all of them has to gain much.
     pub considerate: bool,
     /// What they cost by way.

@@ -140,7 +140,7 @@ pub(crate) struct Governor {
 impl Governor {
     /// For an engine with this many threads.
     pub(crate) fn new(threads: usize, consent: Consent) -> Self {
-        let common = Common { consent, ..Common::default() };
+        let common = Common { consent, alone: threads < 2, ..Common::default() };
         Governor { classes: [Class::default(); 32], common, threads, always_own: false }
     }
 
@@ -172,7 +172,8 @@ impl Governor {
     /// True if a batch of `len` operations is to run sequentially, and nothing else about it matters.
     #[inline]
     pub(crate) fn passes(&mut self, len: usize) -> bool {
-        self.threads < 2 || self.classes[size_class(len)].passes(len)
+        // One thread alone has a choice only where a commit may be faster than the loop.
+        (self.common.alone && !self.common.consent.in_place) || self.classes[size_class(len)].passes(len)
     }
 
     /// How to run a batch of `len` operations.

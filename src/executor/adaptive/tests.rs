@@ -120,7 +120,11 @@ fn a_clock_that_jumps_does_not_bind_it_for_long() {
 /// Runs 3000 batches whose ways take the given times, with this share of replays in chunks; returns how often each way was
 /// taken.
 fn ways(consent: Consent, ns: [f64; Way::ALL.len()], replays: u64) -> [usize; Way::ALL.len()] {
-    let mut governor = Governor::new(2, consent);
+    ways_by(Governor::new(2, consent), ns, replays)
+}
+
+/// The same, decided by this governor.
+fn ways_by(mut governor: Governor, ns: [f64; Way::ALL.len()], replays: u64) -> [usize; Way::ALL.len()] {
     let mut taken = [0; Way::ALL.len()];
     for _ in 0..3000 {
         let plan = governor.plan(128);
@@ -170,6 +174,37 @@ fn one_thread_commits_short_operations_at_once_where_that_helps() {
     assert_eq!(at_turn(Governor::considerate(2, in_place), 100.0), 0);
     // Of longer operations it is not even tried.
     assert_eq!(ways(in_place, [10_000.0, 6_000.0, 1.0, 1.0, 200.0], 0)[4], 0);
+}
+
+#[test]
+fn one_thread_alone_tries_nothing_but_to_commit_at_once() {
+    let all = Consent { forwarding: true, hints: true, in_place: true };
+    let mut alone = Governor::new(1, all);
+    alone.expect_contention();
+    let [sequential, one_moment, forwarding, by_hints, at_turn] =
+        ways_by(alone, [500.0, 1.0, 1.0, 1.0, 200.0], 30);
+    assert!(at_turn > 2700 && sequential > 0, "{sequential} {at_turn}");
+    assert_eq!([one_moment, forwarding, by_hints], [0; 3]);
+    let [sequential, .., at_turn] = ways_by(Governor::new(1, all), [500.0, 1.0, 1.0, 1.0, 550.0], 0);
+    assert!(sequential > 2700 && at_turn > 0, "{sequential} {at_turn}");
+    // Of longer operations it tries nothing.
+    assert_eq!(ways_by(Governor::new(1, all), [10_000.0, 1.0, 1.0, 1.0, 1.0], 0), [3000, 0, 0, 0, 0]);
+}
+
+#[test]
+fn one_thread_alone_that_has_nothing_to_try_times_few_of_its_short_batches() {
+    let mut alone = Governor::new(1, Consent { in_place: true, ..Consent::default() });
+    let mut timed = 0;
+    for batch in 0..3000 {
+        if alone.passes(8) {
+            continue;
+        }
+        let plan = alone.plan(8);
+        assert_eq!(plan.way, Way::Sequential);
+        timed += usize::from(batch >= 1000);
+        alone.record(8, plan.way, Duration::from_nanos(8 * 1_500), Counts::default());
+    }
+    assert!((1..200).contains(&timed), "{timed}");
 }
 
 #[test]

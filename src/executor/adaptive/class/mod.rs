@@ -194,14 +194,16 @@ impl Class {
             }
         }
         if way == Way::Sequential {
-            self.leave_untimed(len);
+            self.leave_untimed(len, common);
         }
     }
 
     /// Times none of the next few batches like this sequential one, if they are short and nothing else is to be tried soon.
-    fn leave_untimed(&mut self, len: usize) {
+    fn leave_untimed(&mut self, len: usize, common: &Common) {
         let expected = self.operation_ns.0.map_or(f64::INFINITY, |ns| ns * len as f64);
-        let pauses = self.in_use == Way::Sequential && self.burst.is_none() && self.trials.is_paused();
+        let waits =
+            || self.trials.is_paused() || !Way::ALL.into_iter().any(|way| self.is_worth_a_try(way, common));
+        let pauses = self.in_use == Way::Sequential && self.burst.is_none() && waits();
         if expected < WORTH_SPREADING_NS || (pauses && expected < SHORT_NS) {
             (self.untimed, self.longest_untimed) = (UNTIMED, len);
             self.trials.pass(f64::from(UNTIMED) * expected);
@@ -306,9 +308,9 @@ impl Class {
         let consented = match way {
             // What it costs is known where operations are measured.
             Way::Sequential => self.measured == 0,
-            Way::OneMoment => true,
-            Way::Forwarding => common.consent.forwarding && self.is_contended(common),
-            Way::ByHints => common.consent.hints && self.is_contended(common),
+            Way::OneMoment => !common.alone,
+            Way::Forwarding => !common.alone && common.consent.forwarding && self.is_contended(common),
+            Way::ByHints => !common.alone && common.consent.hints && self.is_contended(common),
             // Of longer operations, waiting for keys is no noticeable part.
             Way::AtTurn => common.consent.in_place && self.measured == 0,
         };

@@ -75,7 +75,8 @@ pub trait Application<S>: Send + Sync + 'static {
     /// Executes an ordered batch; the replies are in batch order.
     ///
     /// Override it only to do the same faster. Every executor runs a batch that it does not speculate on through
-    /// this method.
+    /// this method, unless the loop over [`update`](Application::update) was faster lately because keys are asked for beforehand,
+    /// by the application's [hints](ScalableApp::hints).
     fn update_batch(
         &self,
         state: &mut S,
@@ -119,9 +120,9 @@ pub trait ScalableApp<S: CRUDState>: Application<S> {
     /// Names keys that a request will probably read, write and merge into, before it is executed, and says how heavy it is.
     ///
     /// Where operations are long and conflict, the engine uses this to start each when its keys are free, and those first that
-    /// most work waits for. Where they are short and wait for memory, it asks for what many of them read at once
-    /// ([`prefetch`](CRUDState::prefetch)), also for unordered requests. Hints that are wrong, missing or partial cost time and
-    /// change no result. Set [`HINTS`](ScalableApp::HINTS) if you override this.
+    /// most work waits for. Where they are short and wait for memory, it asks for what many of them touch at once
+    /// ([`prefetch`](CRUDState::prefetch)), also for unordered requests, and also if there is but one thread. Hints that are wrong,
+    /// missing or partial cost time and change no result. Set [`HINTS`](ScalableApp::HINTS) if you override this.
     fn hints(&self, request: &Request<Self, S>, hints: &mut impl Hints) {
         let _ = (request, hints);
     }

@@ -361,5 +361,5 @@ fn a_thread_that_cannot_be_spawned_is_named_and_none_is_left() {
 
 #[test]
 fn the_document_is_complete() {
-    assert_document("failure-model.md", 62);
+    assert_document("failure-model.md", 63);
 }

@@ -200,7 +200,9 @@ impl ExecutorConfig {
             ));
         }
         if threads == 1 && self.mode != ExecutionMode::Sequential {
-            notes.push("one thread runs one operation after the other: nobody is there to run ahead".to_owned());
+            notes.push(
+                "one thread runs one operation after the other: nobody is there to run ahead".to_owned(),
+            );
         }
         Ok(ConfigReport { threads, cores, notes })
     }

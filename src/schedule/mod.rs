@@ -283,7 +283,7 @@ where
             }
             if let Some(part) = &mut part {
                 let updates = claims.iter().map(|&(position, _)| &self.updates[position]);
-                part.look(self.app, self.around.state, updates);
+                part.look(self.app, self.around.state, updates, false);
             }
             for (position, claim) in claims.drain(..) {
                 let finished = stock.room();

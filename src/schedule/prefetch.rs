@@ -116,6 +116,11 @@ impl Prefetching {
         if self.pays { Plan::Prefetch } else { Plan::Leave }
     }
 
+    /// False if nothing is ever looked up, perhaps because that panicked.
+    pub fn is_allowed(&self) -> bool {
+        self.allowed
+    }
+
     /// Learns from a batch.
     pub fn count(&mut self, seen: Seen) {
         self.seen.add(seen);
@@ -136,10 +141,12 @@ impl Prefetching {
 /// So many keys are brought near together, at most.
 const TOGETHER: usize = 64;
 
-/// What operations will probably look at. Blind writes do not look.
+/// What operations will probably look at.
 struct Looked<'s, S> {
     state: &'s S,
     keys: SmallVec<[Whereabouts; TOGETHER]>,
+    /// Blind writes look, too: they are done in place.
+    in_place: bool,
 }
 
 impl<S: CRUDState> Looked<'_, S> {
@@ -160,9 +167,19 @@ impl<S: CRUDState> Hints for Looked<'_, S> {
         self.keys.extend(self.state.whereabouts(column, key));
     }
 
-    fn writes(&mut self, _column: &str, _key: &[u8]) {}
+    #[inline]
+    fn writes(&mut self, column: &str, key: &[u8]) {
+        if self.in_place {
+            self.reads(column, key);
+        }
+    }
 
-    fn merges(&mut self, _column: &str, _key: &[u8]) {}
+    #[inline]
+    fn merges(&mut self, column: &str, key: &[u8]) {
+        if self.in_place {
+            self.reads(column, key);
+        }
+    }
 
     fn weighs(&mut self, _weight: u64) {}
 }
@@ -201,19 +218,20 @@ impl Part {
         }
     }
 
-    /// Looks up the keys of a chunk.
+    /// Looks up the keys that a chunk will observe; those that it will write, too, if that is done `in_place`.
     pub fn look<'u, A, S>(
         &mut self,
         app: &A,
         state: &S,
         chunk: impl Iterator<Item = &'u Update<Request<A, S>>>,
+        in_place: bool,
     ) where
         A: ScalableApp<S>,
         S: CRUDState,
         Request<A, S>: 'u,
     {
         let look = || {
-            let mut looked = Looked { state, keys: SmallVec::new() };
+            let mut looked = Looked { state, keys: SmallVec::new(), in_place };
             for update in chunk {
                 app.hints(update.operation(), &mut looked);
                 self.seen.operations += 1;

@@ -11,7 +11,8 @@
 //! better than the one in use is now; among ways that look alike there often is one, so that leaves all others' turns alone.
 //! Forwarding and hints cost something for each operation, so they are tried only where a noticeable share of units had to be
 //! replayed without them. Where operations are short, one thread alone may be faster through units than in place: a commit fetches
-//! many keys at once. That is tried as well.
+//! many keys at once. And where the application gives hints, the loop itself may be: keys are asked for before operations are run.
+//! Both are tried as well.
 //!
 //! What is compared is time per operation, as long as operations are short. Longer ones, and shorter ones where that shows, may
 //! differ much from batch to batch, so that two batches say nothing about two ways. There, clock readings around each operation, or every few, do not matter,
@@ -66,20 +67,24 @@ pub(crate) enum Way {
     /// One operation after the other, but each through a unit: what the batch changed is written by one commit, which fetches many
     /// keys at once, where the loop waits for each.
     AtTurn,
+    /// One operation after the other, in place, but the state is asked for the keys of some at once before they are run
+    /// (`executor/speculative/prefetched.rs`).
+    Prefetched,
 }
 
 impl Way {
-    const ALL: [Way; 5] = [Way::Sequential, Way::OneMoment, Way::Forwarding, Way::ByHints, Way::AtTurn];
+    const ALL: [Way; 6] =
+        [Way::Sequential, Way::OneMoment, Way::Forwarding, Way::ByHints, Way::AtTurn, Way::Prefetched];
 
     /// True if one thread runs one operation after the other.
     pub(crate) fn walks(self) -> bool {
-        matches!(self, Way::Sequential | Way::AtTurn)
+        matches!(self, Way::Sequential | Way::AtTurn | Way::Prefetched)
     }
 
     /// What counts the batches that are run so.
     pub(crate) fn counter(self) -> Option<Counter> {
         match self {
-            Way::Sequential | Way::AtTurn => Some(Counter::sequential_batches),
+            Way::Sequential | Way::AtTurn | Way::Prefetched => Some(Counter::sequential_batches),
             Way::OneMoment => None,
             Way::Forwarding => Some(Counter::forwarding_batches),
             Way::ByHints => Some(Counter::hinted_batches),
@@ -172,7 +177,7 @@ impl Governor {
     /// True if a batch of `len` operations is to run sequentially, and nothing else about it matters.
     #[inline]
     pub(crate) fn passes(&mut self, len: usize) -> bool {
-        // One thread alone has a choice only where a commit may be faster than the loop.
+        // One thread alone has a choice only of what may be faster than the loop, and is tried only where that runs in place.
         (self.common.alone && !self.common.consent.in_place) || self.classes[size_class(len)].passes(len)
     }
 

@@ -140,23 +140,24 @@ fn ways_by(mut governor: Governor, ns: [f64; Way::ALL.len()], replays: u64) -> [
 #[test]
 fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_collides() {
     let all = Consent { forwarding: true, hints: true, in_place: false };
-    assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0, 1.0], 30)[3] > 2000);
-    assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0, 1.0], 30)[2] > 2000);
-    assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0, 1.0], 30)[2..], [0, 0, 0]);
-    assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0, 1.0], 1)[2..], [0, 0, 0]);
-    let [sequential, _, forwarding, by_hints, _] = ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0, 1.0], 30);
+    assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0, 1.0, 1.0], 30)[3] > 2000);
+    assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0, 1.0, 1.0], 30)[2] > 2000);
+    assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0, 1.0, 1.0], 30)[2..], [0; 4]);
+    assert_eq!(ways(all, [10_000.0, 6_000.0, 5_000.0, 5_000.0, 1.0, 1.0], 1)[2..], [0; 4]);
+    let [sequential, _, forwarding, by_hints, ..] =
+        ways(all, [1_000.0, 1_200.0, 1_500.0, 1_500.0, 1.0, 1.0], 30);
     assert!(sequential > 2700 && forwarding > 0 && by_hints > 0, "{sequential} {forwarding} {by_hints}");
 }
 
 #[test]
 fn one_thread_commits_short_operations_at_once_where_that_helps() {
     let in_place = Consent { in_place: true, ..Consent::default() };
-    let [sequential, ahead, .., at_turn] = ways(in_place, [500.0, 400.0, 1.0, 1.0, 200.0], 0);
+    let [sequential, ahead, .., at_turn, _] = ways(in_place, [500.0, 400.0, 1.0, 1.0, 200.0, 1.0], 0);
     assert!(at_turn > 2700 && sequential > 0 && ahead > 0, "{sequential} {ahead} {at_turn}");
-    assert!(ways(in_place, [500.0, 200.0, 1.0, 1.0, 400.0], 0)[1] > 2700);
-    let [sequential, .., at_turn] = ways(in_place, [500.0, 600.0, 1.0, 1.0, 550.0], 0);
+    assert!(ways(in_place, [500.0, 200.0, 1.0, 1.0, 400.0, 1.0], 0)[1] > 2700);
+    let [sequential, .., at_turn, _] = ways(in_place, [500.0, 600.0, 1.0, 1.0, 550.0, 1.0], 0);
     assert!(sequential > 2700 && at_turn > 0, "{sequential} {at_turn}");
-    assert_eq!(ways(Consent::default(), [500.0, 400.0, 1.0, 1.0, 200.0], 0)[4], 0);
+    assert_eq!(ways(Consent::default(), [500.0, 400.0, 1.0, 1.0, 200.0, 1.0], 0)[4], 0);
     // For a handful of microseconds, deciding each time must pay, too.
     let at_turn = |mut governor: Governor, ns: f64| {
         let mut taken = 0;
@@ -173,22 +174,37 @@ fn one_thread_commits_short_operations_at_once_where_that_helps() {
     // Joined batches are spread over all threads or not, and nothing else.
     assert_eq!(at_turn(Governor::considerate(2, in_place), 100.0), 0);
     // Of longer operations it is not even tried.
-    assert_eq!(ways(in_place, [10_000.0, 6_000.0, 1.0, 1.0, 200.0], 0)[4], 0);
+    assert_eq!(ways(in_place, [10_000.0, 6_000.0, 1.0, 1.0, 200.0, 1.0], 0)[4], 0);
 }
 
 #[test]
-fn one_thread_alone_tries_nothing_but_to_commit_at_once() {
+fn keys_are_looked_up_before_operations_run_in_place_where_that_helps() {
+    let all = Consent { forwarding: true, hints: true, in_place: true };
+    let [sequential, ahead, .., at_turn, prefetched] = ways(all, [500.0, 400.0, 1.0, 1.0, 300.0, 200.0], 0);
+    assert!(prefetched > 2600 && ahead > 0 && at_turn > 0, "{sequential} {ahead} {at_turn} {prefetched}");
+    let [.., at_turn, prefetched] = ways(all, [500.0, 400.0, 1.0, 1.0, 200.0, 300.0], 0);
+    assert!(at_turn > 2600 && prefetched > 0, "{at_turn} {prefetched}");
+    // Not without hints, nor where nothing runs in place, nor where operations are long.
+    for without in [Consent { hints: false, ..all }, Consent { in_place: false, ..all }] {
+        assert_eq!(ways(without, [500.0, 400.0, 1.0, 1.0, 300.0, 1.0], 0)[5], 0);
+    }
+    assert_eq!(ways(all, [10_000.0, 6_000.0, 1.0, 1.0, 1.0, 1.0], 0)[5], 0);
+}
+
+#[test]
+fn one_thread_alone_tries_nothing_but_what_it_can_do_alone() {
     let all = Consent { forwarding: true, hints: true, in_place: true };
     let mut alone = Governor::new(1, all);
     alone.expect_contention();
-    let [sequential, one_moment, forwarding, by_hints, at_turn] =
-        ways_by(alone, [500.0, 1.0, 1.0, 1.0, 200.0], 30);
-    assert!(at_turn > 2700 && sequential > 0, "{sequential} {at_turn}");
+    let [sequential, one_moment, forwarding, by_hints, at_turn, prefetched] =
+        ways_by(alone, [500.0, 1.0, 1.0, 1.0, 200.0, 300.0], 30);
+    assert!(at_turn > 2600 && sequential > 0 && prefetched > 0, "{sequential} {at_turn} {prefetched}");
     assert_eq!([one_moment, forwarding, by_hints], [0; 3]);
-    let [sequential, .., at_turn] = ways_by(Governor::new(1, all), [500.0, 1.0, 1.0, 1.0, 550.0], 0);
-    assert!(sequential > 2700 && at_turn > 0, "{sequential} {at_turn}");
+    let [sequential, .., at_turn, prefetched] =
+        ways_by(Governor::new(1, all), [500.0, 1.0, 1.0, 1.0, 550.0, 550.0], 0);
+    assert!(sequential > 2600 && at_turn > 0 && prefetched > 0, "{sequential} {at_turn} {prefetched}");
     // Of longer operations it tries nothing.
-    assert_eq!(ways_by(Governor::new(1, all), [10_000.0, 1.0, 1.0, 1.0, 1.0], 0), [3000, 0, 0, 0, 0]);
+    assert_eq!(ways_by(Governor::new(1, all), [10_000.0, 1.0, 1.0, 1.0, 1.0, 1.0], 0), [3000, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -214,7 +230,11 @@ fn one_thread_that_commits_at_once_is_left_when_operations_become_long() {
     for batch in 0..6000 {
         let plan = governor.plan(128);
         let long = batch >= 2000;
-        let ns = if long { [10_000.0, 6_000.0, 1.0, 1.0, 10_000.0] } else { [500.0, 400.0, 1.0, 1.0, 200.0] };
+        let ns = if long {
+            [10_000.0, 6_000.0, 1.0, 1.0, 10_000.0, 1.0]
+        } else {
+            [500.0, 400.0, 1.0, 1.0, 200.0, 1.0]
+        };
         taken[usize::from(long)][plan.way as usize] += 1;
         let took = Duration::from_nanos((ns[plan.way as usize] * 128.0) as u64);
         governor.record(128, plan.way, took, measured(plan, 128, ns[0]));
@@ -230,7 +250,7 @@ fn ways_that_take_turns_as_the_best_do_not_have_the_loop_tried_more_often() {
         let plan = governor.plan(1024);
         // What ways take differs from batch to batch more than from way to way.
         let noise = 0.97 + 0.01 * f64::from(batch * 5 % 7);
-        let ns = [1060.0, 620.0, 615.0, 625.0, 1060.0][plan.way as usize] * noise;
+        let ns = [1060.0, 620.0, 615.0, 625.0, 1060.0, 1.0][plan.way as usize] * noise;
         let replays = 2 + batch as u64 * 3 % 5;
         let counts = Counts { speculations: 100, replays, ..measured(plan, 1024, 1060.0) };
         governor.record(1024, plan.way, Duration::from_nanos((ns * 1024.0) as u64), counts);
@@ -485,8 +505,8 @@ fn what_is_done_beside_batches_does_not_hold_it_in_a_bad_way() {
 #[test]
 fn of_ways_that_look_alike_the_one_is_preferred_whose_units_are_not_stale() {
     let all = Consent { forwarding: true, hints: true, in_place: false };
-    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0, 1.0], 60)[3] > 2000);
-    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0, 1.0], 4)[2] > 2000);
+    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0, 1.0, 1.0], 60)[3] > 2000);
+    assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0, 1.0, 1.0], 4)[2] > 2000);
 }
 
 #[test]

@@ -6,12 +6,14 @@
 //!         -> all retired, all threads gone -> commit -> replies
 //! ```
 //!
-//! Batches for which that does not pay run on one thread: in place, like the sequential engine's, or through units (adaptive/).
+//! Batches for which that does not pay run on one thread: in place, like the sequential engine's, perhaps with a look ahead at
+//! their keys (prefetched.rs), or through units (adaptive/).
 
 mod chain;
 mod checked;
 mod ending;
 mod joined;
+mod prefetched;
 mod unordered;
 
 #[cfg(test)]
@@ -238,11 +240,11 @@ where
         if let Some(counter) = plan.way.counter() {
             self.metrics.add_alone(counter, 1);
         }
-        let in_place = plan.way == Way::Sequential && S::IN_PLACE;
-        let (replies, counts) = if in_place {
-            (update_in_place(app, state, batch)?, Counts::default())
-        } else {
-            self.run(app, state, batch, plan, aside, |_| Ok(Fate::Commit))?
+        let in_place = S::IN_PLACE && matches!(plan.way, Way::Sequential | Way::Prefetched);
+        let (replies, counts) = match plan.way {
+            Way::Sequential if in_place => (update_in_place(app, state, batch)?, Counts::default()),
+            Way::Prefetched if in_place => (self.update_prefetched(app, state, batch)?, Counts::default()),
+            _ => self.run(app, state, batch, plan, aside, |_| Ok(Fate::Commit))?,
         };
         if let Some(took) = start.map(|start| start.elapsed()) {
             // What was done beside the batch is not the batch's time, nor is what new memory takes.

@@ -113,7 +113,7 @@ where
                         clock.begins(chunk.iter().len());
                     }
                     if part.begins() {
-                        part.look::<A, S>(app, state, chunk.iter());
+                        part.look::<A, S>(app, state, chunk.iter(), false);
                     }
                 },
                 |request| answer(request, |request| app.unordered_execution(state, request)),

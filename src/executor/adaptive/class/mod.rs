@@ -154,7 +154,8 @@ impl Class {
     /// Takes in how a batch of `len` operations that ran in `way` went.
     pub fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts, common: &mut Common) {
         // Where threads share a batch, far more is at stake.
-        let deciding_ns = if way == Way::AtTurn { DECIDING_NS } else { 0.0 };
+        let is_short = matches!(way, Way::AtTurn | Way::Prefetched);
+        let deciding_ns = if is_short { DECIDING_NS } else { 0.0 };
         let took_ns = (took.as_nanos() as f64 + deciding_ns).min(self.longest(len));
         let worked_ns = counts.worked.as_nanos() as f64;
         if counts.speculations > 0 {
@@ -313,6 +314,7 @@ impl Class {
             Way::ByHints => !common.alone && common.consent.hints && self.is_contended(common),
             // Of longer operations, waiting for keys is no noticeable part.
             Way::AtTurn => common.consent.in_place && self.measured == 0,
+            Way::Prefetched => common.consent.in_place && common.consent.hints && self.measured == 0,
         };
         consented && way != self.in_use
     }

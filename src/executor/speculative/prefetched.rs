@@ -1,0 +1,229 @@
+//! The loop, with a look ahead: the keys of some operations are asked for at once before they are run in place.
+//!
+//! What an operation takes that looks at a key or two in a large state is mostly waiting for memory. One thread that asks for many
+//! keys before it waits for any does such operations in a half to a third of the time, and needs no units for that
+//! (schedule/prefetch.rs says how a state is asked).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::Speculative;
+use crate::app::{Reply, Request, ScalableApp, answer};
+use crate::batch::UpdateBatch;
+use crate::error::{Failure, caught};
+use crate::reply::BatchReplies;
+use crate::retire::Counts;
+use crate::schedule::prefetch::{Part, Plan};
+use crate::state::CRUDState;
+
+/// So many operations are looked at together.
+const TOGETHER: usize = 32;
+
+impl<A, S> Speculative<A, S>
+where
+    A: ScalableApp<S>,
+    S: CRUDState + Sync + 'static,
+{
+    /// Runs an ordered batch one operation after the other, directly on the state.
+    ///
+    /// # Errors
+    ///
+    /// The application panicked. The state may then hold a part of the batch.
+    #[inline(never)]
+    pub(super) fn update_prefetched(
+        &mut self,
+        app: &A,
+        state: &mut S,
+        batch: UpdateBatch<Request<A, S>>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
+        let seq = batch.sequence_number();
+        let mut part = Part::new(if self.prefetching.is_allowed() { Plan::Prefetch } else { Plan::Leave });
+        let mut replies = Vec::with_capacity(batch.len());
+        let run = || {
+            let mut updates = batch.into_updates().into_iter();
+            while !updates.as_slice().is_empty() {
+                if part.begins() {
+                    part.look(app, &*state, updates.as_slice().iter().take(TOGETHER), true);
+                }
+                for update in updates.by_ref().take(TOGETHER) {
+                    replies.push(answer(update, |request| app.update(state, request)));
+                }
+            }
+        };
+        // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
+        catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Failure::OperationPanicked {
+            batch: seq,
+            position: Some(replies.len()),
+            message: caught(panic),
+            poisoned: true,
+        })?;
+        self.count(Counts::default(), part.seen);
+        Ok(replies.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{Application, ApplicationData, Hints};
+    use crate::batch::{NodeId, SeqNo, UpdateBatch};
+    use crate::error::BoxError;
+    use crate::executor::ExecutorConfig;
+    use crate::executor::engine::Engine;
+    use crate::metrics::{Counter, Metrics};
+    use crate::state::Whereabouts;
+    use crate::sync::{Arc, Mutex};
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Event {
+        /// The state was asked for keys.
+        Asked(Vec<u64>),
+        /// The operation with this number was run.
+        Ran(u64),
+    }
+
+    /// Holds nothing and remembers what happened.
+    #[derive(Default)]
+    struct Log(Mutex<Vec<Event>>);
+
+    impl Log {
+        fn happened(&self, event: Event) {
+            self.0.lock().expect("no panic").push(event);
+        }
+
+        fn take(&self) -> Vec<Event> {
+            std::mem::take(&mut self.0.lock().expect("no panic"))
+        }
+    }
+
+    impl CRUDState for Log {
+        fn read(&self, _column: &str, _key: &[u8]) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn create(&mut self, _column: &str, _key: &[u8], _value: &[u8]) -> bool {
+            false
+        }
+
+        fn update(&mut self, _column: &str, _key: &[u8], _value: &[u8]) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn delete(&mut self, _column: &str, _key: &[u8]) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn whereabouts(&self, column: &str, key: &[u8]) -> Option<Whereabouts> {
+            assert_eq!(column, "numbers");
+            key.first().map(|&key| Whereabouts([0, u64::from(key)]))
+        }
+
+        fn prefetch(&self, keys: &[Whereabouts]) {
+            self.happened(Event::Asked(keys.iter().map(|&Whereabouts([_, key])| key).collect()));
+        }
+    }
+
+    const PANICKING: u64 = 1_000;
+    const UNHINTED: u64 = 2_000;
+
+    struct Counting;
+
+    impl ApplicationData for Counting {
+        type Request = u64;
+        type Reply = u64;
+    }
+
+    impl Application<Log> for Counting {
+        type AppData = Self;
+
+        fn initial_state() -> Result<Log, BoxError> {
+            Ok(Log::default())
+        }
+
+        fn unordered_execution(&self, _: &Log, request: u64) -> u64 {
+            request
+        }
+
+        fn update(&self, state: &mut Log, request: u64) -> u64 {
+            assert!(request != PANICKING, "an operation panics");
+            state.happened(Event::Ran(request));
+            request + 1
+        }
+    }
+
+    impl ScalableApp<Log> for Counting {
+        const HINTS: bool = true;
+
+        /// Each third number is read, written, merged into.
+        fn hints(&self, request: &u64, hints: &mut impl Hints) {
+            assert!(*request != UNHINTED, "the hints panic");
+            let key = [*request as u8];
+            match request % 3 {
+                0 => hints.reads("numbers", &key),
+                1 => hints.writes("numbers", &key),
+                _ => hints.merges("numbers", &key),
+            }
+            // A key of which the state does not know where it is.
+            hints.reads("numbers", &[]);
+        }
+
+        fn speculatively_execute(&self, _: &mut impl CRUDState, request: u64) -> u64 {
+            request + 1
+        }
+    }
+
+    fn engine() -> Speculative<Counting, Log> {
+        let config = ExecutorConfig { threads: Some(1), pin: false, ..ExecutorConfig::default() };
+        let report = config.validate().expect("valid");
+        Engine::new(&config, &report, Arc::new(Metrics::new())).expect("no threads")
+    }
+
+    fn batch(requests: impl Iterator<Item = u64>) -> UpdateBatch<u64> {
+        let mut batch = UpdateBatch::new(SeqNo(5));
+        requests.for_each(|request| batch.add(NodeId(1), SeqNo(1), SeqNo(request), request));
+        batch
+    }
+
+    #[test]
+    fn keys_are_asked_for_some_operations_at_a_time_before_these_run() {
+        let (mut engine, mut state, together) = (engine(), Log::default(), TOGETHER as u64);
+        let len = 2 * together + 3;
+        let replies = engine.update_prefetched(&Counting, &mut state, batch(0..len)).expect("no failure");
+        for (request, reply) in (0..len).zip(replies.replies()) {
+            assert_eq!((reply.operation_id(), *reply.payload()), (SeqNo(request), request + 1));
+        }
+        assert_eq!(replies.len() as u64, len);
+        let mut expected = Vec::new();
+        for some in [0..together, together..2 * together, 2 * together..len] {
+            expected.push(Event::Asked(some.clone().collect()));
+            expected.extend(some.map(Event::Ran));
+        }
+        assert_eq!(state.take(), expected);
+        assert_eq!(engine.metrics.get(Counter::prefetched), len);
+    }
+
+    #[test]
+    fn who_panics_when_asked_for_hints_is_not_asked_again() {
+        let (mut engine, mut state) = (engine(), Log::default());
+        let requests = || (0..10).chain([UNHINTED]).chain(10..200);
+        for asked in [10, 10, 10] {
+            let replies =
+                engine.update_prefetched(&Counting, &mut state, batch(requests())).expect("no failure");
+            assert!(replies.replies().iter().map(|reply| *reply.payload()).eq(requests().map(|n| n + 1)));
+            assert!(state.take().into_iter().eq(requests().map(Event::Ran)), "nothing is asked for");
+            assert_eq!(engine.metrics.get(Counter::prefetched), asked);
+        }
+    }
+
+    #[test]
+    fn a_panicking_operation_leaves_its_position_and_a_part_of_the_batch() {
+        let (mut engine, mut state) = (engine(), Log::default());
+        let requests = (0..40).chain([PANICKING]).chain(41..60);
+        let failure = engine.update_prefetched(&Counting, &mut state, batch(requests)).expect_err("a panic");
+        let Failure::OperationPanicked { batch, position, message, poisoned } = failure else {
+            panic!("{failure:?}");
+        };
+        assert_eq!((batch, position, poisoned), (SeqNo(5), Some(40), true));
+        assert!(message.to_string().contains("an operation panics"), "{message}");
+        assert!(state.take().contains(&Event::Ran(39)));
+    }
+}

@@ -116,9 +116,9 @@ impl Prefetching {
         if self.pays { Plan::Prefetch } else { Plan::Leave }
     }
 
-    /// False if nothing is ever looked up, perhaps because that panicked.
-    pub fn is_allowed(&self) -> bool {
-        self.allowed
+    /// For one thread that looks up all keys, if that is allowed.
+    pub fn part(&self) -> Part {
+        Part::new(if self.allowed { Plan::Prefetch } else { Plan::Leave })
     }
 
     /// Learns from a batch.

@@ -99,16 +99,25 @@ pub(crate) struct Consent {
     pub(crate) hints: bool,
     /// Operations that run one after the other change the state in place, so that there is a difference if they do not.
     pub(crate) in_place: bool,
+    /// Before operations run one after the other, their keys can be looked up.
+    pub(crate) prefetching: bool,
 }
 
 impl Consent {
     /// What `A` and `S` allow, unless it is switched off.
     pub(crate) fn of<A: ScalableApp<S>, S: CRUDState>(config: &ExecutorConfig) -> Self {
+        let hints = A::HINTS && config.hints;
         Consent {
             forwarding: A::FORWARDING && config.forwarding,
-            hints: A::HINTS && config.hints,
+            hints,
             in_place: S::IN_PLACE,
+            prefetching: hints && S::IN_PLACE,
         }
+    }
+
+    /// What unordered requests allow: there is nothing to forward, no key that is not free, and nothing to commit.
+    pub(crate) fn unordered(hints: bool) -> Self {
+        Consent { prefetching: hints, ..Consent::default() }
     }
 }
 
@@ -151,7 +160,7 @@ impl Governor {
 
     /// The same where others want cores, too, so that taking all of them has to gain much. It only decides about that.
     pub(crate) fn considerate(threads: usize, consent: Consent) -> Self {
-        let mut governor = Governor::new(threads, Consent { in_place: false, ..consent });
+        let mut governor = Governor::new(threads, Consent { in_place: false, prefetching: false, ..consent });
         governor.common.considerate = true;
         governor
     }
@@ -177,8 +186,9 @@ impl Governor {
     /// True if a batch of `len` operations is to run sequentially, and nothing else about it matters.
     #[inline]
     pub(crate) fn passes(&mut self, len: usize) -> bool {
-        // One thread alone has a choice only of what may be faster than the loop, and is tried only where that runs in place.
-        (self.common.alone && !self.common.consent.in_place) || self.classes[size_class(len)].passes(len)
+        let Consent { in_place, prefetching, .. } = self.common.consent;
+        // One thread alone has nothing else to choose.
+        (self.common.alone && !in_place && !prefetching) || self.classes[size_class(len)].passes(len)
     }
 
     /// How to run a batch of `len` operations.

@@ -139,7 +139,7 @@ fn ways_by(mut governor: Governor, ns: [f64; Way::ALL.len()], replays: u64) -> [
 
 #[test]
 fn hints_and_forwarding_are_used_where_they_help_and_not_tried_where_nothing_collides() {
-    let all = Consent { forwarding: true, hints: true, in_place: false };
+    let all = Consent { forwarding: true, hints: true, ..Consent::default() };
     assert!(ways(all, [10_000.0, 8_000.0, 7_000.0, 6_000.0, 1.0, 1.0], 30)[3] > 2000);
     assert!(ways(all, [10_000.0, 8_000.0, 6_000.0, 7_000.0, 1.0, 1.0], 30)[2] > 2000);
     assert_eq!(ways(Consent::default(), [10_000.0, 8_000.0, 6_000.0, 6_000.0, 1.0, 1.0], 30)[2..], [0; 4]);
@@ -179,21 +179,20 @@ fn one_thread_commits_short_operations_at_once_where_that_helps() {
 
 #[test]
 fn keys_are_looked_up_before_operations_run_in_place_where_that_helps() {
-    let all = Consent { forwarding: true, hints: true, in_place: true };
+    let all = Consent { forwarding: true, hints: true, in_place: true, prefetching: true };
     let [sequential, ahead, .., at_turn, prefetched] = ways(all, [500.0, 400.0, 1.0, 1.0, 300.0, 200.0], 0);
     assert!(prefetched > 2600 && ahead > 0 && at_turn > 0, "{sequential} {ahead} {at_turn} {prefetched}");
     let [.., at_turn, prefetched] = ways(all, [500.0, 400.0, 1.0, 1.0, 200.0, 300.0], 0);
     assert!(at_turn > 2600 && prefetched > 0, "{at_turn} {prefetched}");
-    // Not without hints, nor where nothing runs in place, nor where operations are long.
-    for without in [Consent { hints: false, ..all }, Consent { in_place: false, ..all }] {
-        assert_eq!(ways(without, [500.0, 400.0, 1.0, 1.0, 300.0, 1.0], 0)[5], 0);
-    }
+    // Not where that is not allowed, nor where operations are long.
+    let without = Consent { prefetching: false, ..all };
+    assert_eq!(ways(without, [500.0, 400.0, 1.0, 1.0, 300.0, 1.0], 0)[5], 0);
     assert_eq!(ways(all, [10_000.0, 6_000.0, 1.0, 1.0, 1.0, 1.0], 0)[5], 0);
 }
 
 #[test]
 fn one_thread_alone_tries_nothing_but_what_it_can_do_alone() {
-    let all = Consent { forwarding: true, hints: true, in_place: true };
+    let all = Consent { forwarding: true, hints: true, in_place: true, prefetching: true };
     let mut alone = Governor::new(1, all);
     alone.expect_contention();
     let [sequential, one_moment, forwarding, by_hints, at_turn, prefetched] =
@@ -244,7 +243,7 @@ fn one_thread_that_commits_at_once_is_left_when_operations_become_long() {
 
 #[test]
 fn ways_that_take_turns_as_the_best_do_not_have_the_loop_tried_more_often() {
-    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, in_place: false });
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, ..Consent::default() });
     let mut sequential = 0;
     for batch in 0..10_000 {
         let plan = governor.plan(1024);
@@ -308,7 +307,7 @@ fn only_what_application_and_configuration_allow_is_done() {
     let all = ExecutorConfig::default();
     let none = ExecutorConfig { forwarding: false, hints: false, ..all.clone() };
     let allowed = Consent::of::<Allows<true>, ShardedState>(&all);
-    assert_eq!(allowed, Consent { forwarding: true, hints: true, in_place: true });
+    assert_eq!(allowed, Consent { forwarding: true, hints: true, in_place: true, prefetching: true });
     let in_place = Consent { in_place: true, ..Consent::default() };
     assert_eq!(Consent::of::<Allows<true>, ShardedState>(&none), in_place);
     assert_eq!(Consent::of::<Allows<false>, ShardedState>(&all), in_place);
@@ -467,7 +466,7 @@ fn what_others_have_shown_counts_less_the_more_is_known() {
 
 #[test]
 fn batches_of_a_new_size_begin_as_the_others_run() {
-    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, in_place: false });
+    let mut governor = Governor::new(2, Consent { forwarding: true, hints: true, ..Consent::default() });
     let mut run = |len: usize, batches: usize| {
         let ways = (0..batches).map(|_| {
             let plan = governor.plan(len);
@@ -504,7 +503,7 @@ fn what_is_done_beside_batches_does_not_hold_it_in_a_bad_way() {
 
 #[test]
 fn of_ways_that_look_alike_the_one_is_preferred_whose_units_are_not_stale() {
-    let all = Consent { forwarding: true, hints: true, in_place: false };
+    let all = Consent { forwarding: true, hints: true, ..Consent::default() };
     assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0, 1.0, 1.0], 60)[3] > 2000);
     assert!(ways(all, [3_000.0, 2_000.0, 1_900.0, 2_000.0, 1.0, 1.0], 4)[2] > 2000);
 }

@@ -1,21 +1,22 @@
-//! The loop, with a look ahead: the keys of some operations are asked for at once before they are run in place.
+//! The loop, with a look ahead: the keys of some requests are asked for at once before they are executed in place.
 //!
-//! What an operation takes that looks at a key or two in a large state is mostly waiting for memory. One thread that asks for many
-//! keys before it waits for any does such operations in a half to a third of the time, and needs no units for that
+//! What a request takes that looks at a key or two in a large state is mostly waiting for memory. One thread that asks for many
+//! keys before it waits for any does such requests in a half to a third of the time, and needs no units for that
 //! (schedule/prefetch.rs says how a state is asked).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Speculative;
 use crate::app::{Reply, Request, ScalableApp, answer};
-use crate::batch::UpdateBatch;
+use crate::batch::{UnorderedBatch, Update, UpdateBatch};
 use crate::error::{Failure, caught};
-use crate::reply::BatchReplies;
+use crate::metrics::Counter;
+use crate::reply::{BatchReplies, UpdateReply};
 use crate::retire::Counts;
-use crate::schedule::prefetch::{Part, Plan};
+use crate::schedule::prefetch::Part;
 use crate::state::CRUDState;
 
-/// So many operations are looked at together.
+/// So many requests are looked at together.
 const TOGETHER: usize = 32;
 
 impl<A, S> Speculative<A, S>
@@ -36,21 +37,15 @@ where
         batch: UpdateBatch<Request<A, S>>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
         let seq = batch.sequence_number();
-        let mut part = Part::new(if self.prefetching.is_allowed() { Plan::Prefetch } else { Plan::Leave });
+        let mut part = self.prefetching.part();
         let mut replies = Vec::with_capacity(batch.len());
-        let run = || {
-            let mut updates = batch.into_updates().into_iter();
-            while !updates.as_slice().is_empty() {
-                if part.begins() {
-                    part.look(app, &*state, updates.as_slice().iter().take(TOGETHER), true);
-                }
-                for update in updates.by_ref().take(TOGETHER) {
-                    replies.push(answer(update, |request| app.update(state, request)));
-                }
-            }
-        };
+        let look = |state: &S, some: &[_]| look(&mut part, app, state, some, true);
+        let update = |state: &mut S, request| app.update(state, request);
         // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
-        catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Failure::OperationPanicked {
+        catch_unwind(AssertUnwindSafe(|| {
+            some_at_a_time(state, batch.into_updates(), &mut replies, look, update)
+        }))
+        .map_err(|panic| Failure::OperationPanicked {
             batch: seq,
             position: Some(replies.len()),
             message: caught(panic),
@@ -58,6 +53,60 @@ where
         })?;
         self.count(Counts::default(), part.seen);
         Ok(replies.into())
+    }
+
+    /// Answers unordered requests one after the other.
+    ///
+    /// # Errors
+    ///
+    /// The application panicked.
+    #[inline(never)]
+    pub(super) fn answer_prefetched(
+        &mut self,
+        app: &A,
+        mut state: &S,
+        batch: UnorderedBatch<Request<A, S>>,
+    ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
+        let mut part = self.unordered.prefetching.part();
+        let mut replies = Vec::with_capacity(batch.len());
+        let look = |state: &&S, some: &[_]| look(&mut part, app, *state, some, false);
+        let answer = |state: &mut &S, request| app.unordered_execution(state, request);
+        // Unwind safety: nothing was changed, and after a panic the executor fails.
+        catch_unwind(AssertUnwindSafe(|| {
+            some_at_a_time(&mut state, batch.into_requests(), &mut replies, look, answer);
+        }))
+        .map_err(|panic| Failure::UnorderedPanicked { message: caught(panic) })?;
+        self.unordered.prefetching.count(part.seen);
+        self.metrics.add_alone(Counter::prefetched, part.seen.operations);
+        Ok(replies.into())
+    }
+}
+
+fn look<A, S>(part: &mut Part, app: &A, state: &S, some: &[Update<Request<A, S>>], in_place: bool)
+where
+    A: ScalableApp<S>,
+    S: CRUDState,
+{
+    if part.begins() {
+        part.look(app, state, some.iter(), in_place);
+    }
+}
+
+/// Executes one request after the other, but looks at some of them before it executes these.
+fn some_at_a_time<S, O, R>(
+    state: &mut S,
+    requests: Vec<Update<O>>,
+    replies: &mut Vec<UpdateReply<R>>,
+    mut look: impl FnMut(&S, &[Update<O>]),
+    mut execute: impl FnMut(&mut S, O) -> R,
+) {
+    let mut requests = requests.into_iter();
+    while !requests.as_slice().is_empty() {
+        let rest = requests.as_slice();
+        look(state, &rest[..rest.len().min(TOGETHER)]);
+        for request in requests.by_ref().take(TOGETHER) {
+            replies.push(answer(request, |request| execute(state, request)));
+        }
     }
 }
 
@@ -69,7 +118,7 @@ mod tests {
     use crate::error::BoxError;
     use crate::executor::ExecutorConfig;
     use crate::executor::engine::Engine;
-    use crate::metrics::{Counter, Metrics};
+    use crate::metrics::Metrics;
     use crate::state::Whereabouts;
     use crate::sync::{Arc, Mutex};
 
@@ -139,14 +188,14 @@ mod tests {
             Ok(Log::default())
         }
 
-        fn unordered_execution(&self, _: &Log, request: u64) -> u64 {
-            request
+        fn unordered_execution(&self, state: &Log, request: u64) -> u64 {
+            assert!(request != PANICKING, "a request panics");
+            state.happened(Event::Ran(request));
+            request + 1
         }
 
         fn update(&self, state: &mut Log, request: u64) -> u64 {
-            assert!(request != PANICKING, "an operation panics");
-            state.happened(Event::Ran(request));
-            request + 1
+            self.unordered_execution(state, request)
         }
     }
 
@@ -223,7 +272,32 @@ mod tests {
             panic!("{failure:?}");
         };
         assert_eq!((batch, position, poisoned), (SeqNo(5), Some(40), true));
-        assert!(message.to_string().contains("an operation panics"), "{message}");
+        assert!(message.to_string().contains("a request panics"), "{message}");
         assert!(state.take().contains(&Event::Ran(39)));
+    }
+
+    #[test]
+    fn keys_that_unordered_requests_read_are_asked_for() {
+        let (mut engine, state, together) = (engine(), Log::default(), TOGETHER as u64);
+        let len = together + 3;
+        let requests = || UnorderedBatch::from_requests(batch(0..len).into_updates());
+        let replies = engine.answer_prefetched(&Counting, &state, requests()).expect("no failure");
+        assert!(replies.replies().iter().map(|reply| *reply.payload()).eq(1..=len));
+        let mut expected = Vec::new();
+        for some in [0..together, together..len] {
+            expected.push(Event::Asked(some.clone().filter(|n| n % 3 == 0).collect()));
+            expected.extend(some.map(Event::Ran));
+        }
+        assert_eq!(state.take(), expected);
+        assert_eq!(engine.metrics.get(Counter::prefetched), len);
+    }
+
+    #[test]
+    fn a_panicking_unordered_request_is_the_cause() {
+        let (mut engine, state) = (engine(), Log::default());
+        let requests = UnorderedBatch::from_requests(batch([1, PANICKING, 2].into_iter()).into_updates());
+        let failure = engine.answer_prefetched(&Counting, &state, requests).expect_err("a panic");
+        let Failure::UnorderedPanicked { message } = failure else { panic!("{failure:?}") };
+        assert!(message.to_string().contains("a request panics"), "{message}");
     }
 }

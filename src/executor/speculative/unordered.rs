@@ -1,4 +1,4 @@
-//! Unordered requests: in place, or on all threads.
+//! Unordered requests: in place, perhaps with a look ahead at their keys (prefetched.rs), or on all threads.
 //!
 //! A governor of its own learns by a batch's length what all threads gain. To it, ahead of turn means on all threads: nothing is
 //! ever stale.
@@ -26,14 +26,13 @@ const SHORT: usize = 16;
 /// What an engine knows of unordered requests.
 pub(super) struct Unordered {
     governor: Governor,
-    prefetching: Prefetching,
+    pub(super) prefetching: Prefetching,
 }
 
 impl Unordered {
     /// Nothing yet. Keys are looked up beforehand only where `hints` are given.
     pub(super) fn new(threads: usize, hints: bool) -> Self {
-        // There is nothing to forward, and no key that is not free.
-        let governor = Governor::new(threads, Consent::default());
+        let governor = Governor::new(threads, Consent::unordered(hints));
         Unordered { governor, prefetching: Prefetching::new(hints, threads) }
     }
 }
@@ -79,10 +78,10 @@ where
         }
         let plan = Self::planned_by(self.mode, Consent::default(), &mut self.unordered.governor, len);
         let start = Instant::now();
-        let (replies, worked) = if plan.way == Way::Sequential {
-            (answer_in_place(app, state, batch)?, Duration::ZERO)
-        } else {
-            self.answer_in_parallel(app, state, batch, plan)?
+        let (replies, worked) = match plan.way {
+            Way::Sequential => (answer_in_place(app, state, batch)?, Duration::ZERO),
+            Way::Prefetched => (self.answer_prefetched(app, state, batch)?, Duration::ZERO),
+            _ => self.answer_in_parallel(app, state, batch, plan)?,
         };
         let counts = Counts { worked, ..Counts::default() };
         self.unordered.governor.record(len, plan.way, start.elapsed(), counts);

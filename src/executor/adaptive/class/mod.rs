@@ -314,7 +314,7 @@ impl Class {
             Way::ByHints => !common.alone && common.consent.hints && self.is_contended(common),
             // Of longer operations, waiting for keys is no noticeable part.
             Way::AtTurn => common.consent.in_place && self.measured == 0,
-            Way::Prefetched => common.consent.in_place && common.consent.hints && self.measured == 0,
+            Way::Prefetched => common.consent.prefetching && self.measured == 0,
         };
         consented && way != self.in_use
     }

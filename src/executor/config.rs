@@ -199,9 +199,9 @@ impl ExecutorConfig {
                 "{threads} threads share {cores} cores: only {cores} are pinned, and idle ones give way"
             ));
         }
-        if threads == 1 && self.mode != ExecutionMode::Sequential {
+        if threads == 1 && self.mode == ExecutionMode::Adaptive {
             notes.push(
-                "one thread runs one operation after the other: nobody is there to run ahead".to_owned(),
+                "one thread has nobody to run ahead of it: no way of several threads is tried".to_owned(),
             );
         }
         Ok(ConfigReport { threads, cores, notes })

@@ -7,6 +7,9 @@
 //! So the engine asks now and then: each thread looks ahead in every other chunk, times all, and each pair of neighbours
 //! casts a vote. A pair that was disturbed has one vote like any other. What two thirds say holds for a while.
 //!
+//! Where one thread runs all of them in place, it looks up the keys of all or of none; whether it does, the governor decides as about
+//! any way (`executor/speculative/prefetched.rs`). Then the keys that operations write blindly are looked up, too.
+//!
 //! A chunk of ordered operations is claimed before its keys are looked up: until then, it is open to the walker, who would
 //! come along meanwhile and run it.
 
@@ -215,6 +218,17 @@ impl Part {
                 self.began = Some(Instant::now());
                 self.next(took)
             }
+        }
+    }
+
+    /// Looks up the keys of some requests if that is this one's to do.
+    pub fn look_if_due<A, S>(&mut self, app: &A, state: &S, some: &[Update<Request<A, S>>], in_place: bool)
+    where
+        A: ScalableApp<S>,
+        S: CRUDState,
+    {
+        if self.begins() {
+            self.look(app, state, some.iter(), in_place);
         }
     }
 

@@ -1,11 +1,13 @@
 //! Which operations are measured, because two batches say nothing about two ways.
 
-/// From this time per operation on, operations are measured; where batches differ by more than `DIFFERENT`, already from the
-/// second one on: of two short ones, too, the first says little about the second. They stop being so only below the third one:
-/// what batches of both kinds take could not be compared, and measuring short ones costs less than a percent.
-const MEASURED_NS: f64 = 1_400.0;
-const MEASURED_IF_DIFFERENT_NS: f64 = 700.0;
-const STILL_MEASURED_NS: f64 = 350.0;
+/// From the first of these times per operation on, operations are measured, and no longer below the second one: what batches of
+/// both kinds take could not be compared.
+const MEASURED_NS: [f64; 2] = [LONG_NS, 1_000.0];
+/// The same where batches differ by more than `DIFFERENT`: of two short ones, too, the first says little about the second, and
+/// measuring short ones costs less than a percent.
+const MEASURED_IF_DIFFERENT_NS: [f64; 2] = [700.0, 350.0];
+/// From this time on an operation does more than wait for a key or two.
+pub const LONG_NS: f64 = 1_400.0;
 /// How far the time per operation of a batch is from the average, on average, as a share of that. One that was disturbed does
 /// not come near this.
 const DIFFERENT: f64 = 0.25;
@@ -37,11 +39,8 @@ impl Difference {
     /// Operations are to be measured whose position is a multiple of this; none if it is 0. They take `ns` each, and are `measured`
     /// so far or not.
     pub fn measured(self, ns: f64, measured: bool) -> usize {
-        let bound = match measured {
-            false if self.0 > DIFFERENT => MEASURED_IF_DIFFERENT_NS,
-            false => MEASURED_NS,
-            true => STILL_MEASURED_NS,
-        };
+        let bounds = if self.0 > DIFFERENT { MEASURED_IF_DIFFERENT_NS } else { MEASURED_NS };
+        let bound = bounds[usize::from(measured)];
         let every_ns = if self.0 > UNLIKE { MEASURING_IF_UNLIKE_NS } else { MEASURING_NS };
         if ns >= bound { (every_ns / ns).ceil() as usize } else { 0 }
     }

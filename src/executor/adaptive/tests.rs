@@ -207,6 +207,40 @@ fn one_thread_alone_tries_nothing_but_what_it_can_do_alone() {
 }
 
 #[test]
+fn long_operations_do_not_keep_later_short_ones_from_what_helps_them() {
+    let all = Consent { forwarding: true, hints: true, in_place: true, prefetching: true };
+    for threads in [1, 2] {
+        // A first batch that brings everything into memory, and a past in which operations were long.
+        for (before, ns) in [(1, 1_500.0), (100, 10_000.0)] {
+            let mut governor = Governor::new(threads, all);
+            for _ in 0..before {
+                let plan = governor.plan(128);
+                let took = Duration::from_nanos((ns * 128.0) as u64);
+                governor.record(128, plan.way, took, measured(plan, 128, ns));
+            }
+            let taken = ways_by(governor, [500.0, 400.0, 500.0, 500.0, 300.0, 200.0], 0);
+            assert!(taken[5] > 2000, "{threads} threads, {ns} ns: {taken:?}");
+        }
+    }
+}
+
+#[test]
+fn one_thread_alone_leaves_what_helped_short_operations_when_they_become_long() {
+    let all = Consent { forwarding: true, hints: true, in_place: true, prefetching: true };
+    let mut governor = Governor::new(1, all);
+    let mut taken = [[0; Way::ALL.len()]; 2];
+    for batch in 0..6000 {
+        let plan = governor.plan(128);
+        let long = batch >= 2000;
+        let ns = if long { 10_000.0 } else { [500.0, 1.0, 1.0, 1.0, 300.0, 200.0][plan.way as usize] };
+        let ns = if long && plan.way == Way::Prefetched { 10_300.0 } else { ns };
+        taken[usize::from(long)][plan.way as usize] += 1;
+        governor.record(128, plan.way, Duration::from_nanos((ns * 128.0) as u64), Counts::default());
+    }
+    assert!(taken[0][5] > 1600 && taken[1][0] > 3000, "{taken:?}");
+}
+
+#[test]
 fn one_thread_alone_that_has_nothing_to_try_times_few_of_its_short_batches() {
     let mut alone = Governor::new(1, Consent { in_place: true, ..Consent::default() });
     let mut timed = 0;

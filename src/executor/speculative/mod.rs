@@ -141,7 +141,8 @@ where
         batch: UpdateBatch<Request<A, S>>,
         aside: Aside<'_, S>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
-        if self.in_place && (batch.len() < 2 || self.governor.passes(batch.len())) {
+        let decided = batch.len() < 2 || self.mode == ExecutionMode::Sequential;
+        if self.in_place && (decided || self.governor.passes(batch.len())) {
             // There is nothing to decide, and what deciding costs would be noticed.
             self.metrics.add_alone(Counter::sequential_batches, 1);
             return update_in_place(app, state, batch);

@@ -1,23 +1,22 @@
 //! The loop, with a look ahead: the keys of some requests are asked for at once before they are executed in place.
 //!
 //! What a request takes that looks at a key or two in a large state is mostly waiting for memory. One thread that asks for many
-//! keys before it waits for any does such requests in a half to a third of the time, and needs no units for that
-//! (schedule/prefetch.rs says how a state is asked).
+//! keys before it waits for any takes much less, and needs no units for that. How much, perf/results/README.md says; how a state
+//! is asked, schedule/prefetch.rs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Speculative;
 use crate::app::{Reply, Request, ScalableApp, answer};
 use crate::batch::{UnorderedBatch, Update, UpdateBatch};
-use crate::error::{Failure, caught};
+use crate::error::{Failure, Text, caught, dispose};
 use crate::metrics::Counter;
 use crate::reply::{BatchReplies, UpdateReply};
 use crate::retire::Counts;
-use crate::schedule::prefetch::Part;
 use crate::state::CRUDState;
 
 /// So many requests are looked at together.
-const TOGETHER: usize = 32;
+const SOME: usize = 32;
 
 impl<A, S> Speculative<A, S>
 where
@@ -38,19 +37,17 @@ where
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
         let seq = batch.sequence_number();
         let mut part = self.prefetching.part();
-        let mut replies = Vec::with_capacity(batch.len());
-        let look = |state: &S, some: &[_]| look(&mut part, app, state, some, true);
+        let look = |state: &S, some: &[_]| part.look_if_due(app, state, some, true);
         let update = |state: &mut S, request| app.update(state, request);
-        // Unwind safety: after a panic the executor fails, and nobody looks at the state again.
-        catch_unwind(AssertUnwindSafe(|| {
-            some_at_a_time(state, batch.into_updates(), &mut replies, look, update)
-        }))
-        .map_err(|panic| Failure::OperationPanicked {
-            batch: seq,
-            position: Some(replies.len()),
-            message: caught(panic),
-            poisoned: true,
-        })?;
+        // After a panic the executor fails, and nobody looks at the state again.
+        let replies = some_at_a_time(state, batch.into_updates(), look, update).map_err(
+            |Stopped { position, message }| Failure::OperationPanicked {
+                batch: seq,
+                position: Some(position),
+                message,
+                poisoned: true,
+            },
+        )?;
         self.count(Counts::default(), part.seen);
         Ok(replies.into())
     }
@@ -68,46 +65,50 @@ where
         batch: UnorderedBatch<Request<A, S>>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
         let mut part = self.unordered.prefetching.part();
-        let mut replies = Vec::with_capacity(batch.len());
-        let look = |state: &&S, some: &[_]| look(&mut part, app, *state, some, false);
+        // What "changes" is where the state is, and that does not.
+        let look = |state: &&S, some: &[_]| part.look_if_due(app, *state, some, false);
         let answer = |state: &mut &S, request| app.unordered_execution(state, request);
-        // Unwind safety: nothing was changed, and after a panic the executor fails.
-        catch_unwind(AssertUnwindSafe(|| {
-            some_at_a_time(&mut state, batch.into_requests(), &mut replies, look, answer);
-        }))
-        .map_err(|panic| Failure::UnorderedPanicked { message: caught(panic) })?;
+        let replies = some_at_a_time(&mut state, batch.into_requests(), look, answer)
+            .map_err(|Stopped { message, .. }| Failure::UnorderedPanicked { message })?;
         self.unordered.prefetching.count(part.seen);
         self.metrics.add_alone(Counter::prefetched, part.seen.operations);
         Ok(replies.into())
     }
 }
 
-fn look<A, S>(part: &mut Part, app: &A, state: &S, some: &[Update<Request<A, S>>], in_place: bool)
-where
-    A: ScalableApp<S>,
-    S: CRUDState,
-{
-    if part.begins() {
-        part.look(app, state, some.iter(), in_place);
-    }
+/// A request panicked.
+struct Stopped {
+    position: usize,
+    message: Text,
 }
 
 /// Executes one request after the other, but looks at some of them before it executes these.
 fn some_at_a_time<S, O, R>(
     state: &mut S,
     requests: Vec<Update<O>>,
-    replies: &mut Vec<UpdateReply<R>>,
     mut look: impl FnMut(&S, &[Update<O>]),
     mut execute: impl FnMut(&mut S, O) -> R,
-) {
+) -> Result<Vec<UpdateReply<R>>, Stopped> {
+    let mut replies = Vec::with_capacity(requests.len());
     let mut requests = requests.into_iter();
-    while !requests.as_slice().is_empty() {
-        let rest = requests.as_slice();
-        look(state, &rest[..rest.len().min(TOGETHER)]);
-        for request in requests.by_ref().take(TOGETHER) {
-            replies.push(answer(request, |request| execute(state, request)));
+    let run = || {
+        while !requests.as_slice().is_empty() {
+            let rest = requests.as_slice();
+            look(state, &rest[..rest.len().min(SOME)]);
+            for request in requests.by_ref().take(SOME) {
+                replies.push(answer(request, |request| execute(state, request)));
+            }
         }
-    }
+    };
+    // Unwind safety: what the caller says about the state; of all else only the number of replies is looked at.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        // Requests whose destructors panic must not hide the cause. Unwind safety: they are gone.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(requests))) {
+            dispose(panic);
+        }
+        Stopped { position: replies.len(), message: caught(panic) }
+    })?;
+    Ok(replies)
 }
 
 #[cfg(test)]
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn keys_are_asked_for_some_operations_at_a_time_before_these_run() {
-        let (mut engine, mut state, together) = (engine(), Log::default(), TOGETHER as u64);
+        let (mut engine, mut state, together) = (engine(), Log::default(), SOME as u64);
         let len = 2 * together + 3;
         let replies = engine.update_prefetched(&Counting, &mut state, batch(0..len)).expect("no failure");
         for (request, reply) in (0..len).zip(replies.replies()) {
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn keys_that_unordered_requests_read_are_asked_for() {
-        let (mut engine, state, together) = (engine(), Log::default(), TOGETHER as u64);
+        let (mut engine, state, together) = (engine(), Log::default(), SOME as u64);
         let len = together + 3;
         let requests = || UnorderedBatch::from_requests(batch(0..len).into_updates());
         let replies = engine.answer_prefetched(&Counting, &state, requests()).expect("no failure");

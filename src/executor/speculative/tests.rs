@@ -8,7 +8,7 @@ use crate::app::{Application, Hints};
 use crate::batch::{NodeId, SeqNo};
 use crate::error::{BoxError, StateError};
 use crate::state::tests::assert_seeded_per_process;
-use crate::state::{Change, Changes, Crew, MergeOperator};
+use crate::state::{Change, Changes, Crew, MergeOperator, Whereabouts};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A state that is a map; the oracle, too. Its commits may take operands; it counts them.
@@ -46,6 +46,19 @@ impl<const OPERANDS: bool> CRUDState for Map<OPERANDS> {
 
     fn merge_operator(&self, column: &str) -> MergeOperator {
         if column == "odd" { MergeOperator::Min } else { MergeOperator::default() }
+    }
+
+    /// Of some keys it cannot tell.
+    fn whereabouts(&self, column: &str, key: &[u8]) -> Option<Whereabouts> {
+        (!key[0].is_multiple_of(4)).then(|| Whereabouts([column.len() as u64, u64::from(key[0])]))
+    }
+
+    /// Finds all keys, and not too many at once.
+    fn prefetch(&self, keys: &[Whereabouts]) {
+        assert!((1..=64).contains(&keys.len()), "{} keys", keys.len());
+        assert!(
+            keys.iter().all(|&Whereabouts([column, key])| COLUMNS[key as usize % 2].len() as u64 == column)
+        );
     }
 
     /// Of some keys it cannot tell.
@@ -405,6 +418,59 @@ fn without_a_plan_it_looks_aside_all_the_same() {
     assert_eq!(engine.execute(&Steps, &mut state, batch, &mut |_| looks += 1).expect("no failure"), expected);
     assert_eq!(state, expected_state);
     assert!(looks > 0);
+}
+
+#[test]
+fn the_loop_with_a_look_ahead_is_the_loop() {
+    for threads in [1, 2] {
+        let mut engine = engine::<true>(threads, u64::MAX, ExecutionMode::Adaptive, true);
+        let (mut state, mut expected_state, mut random) = (Map::default(), Map::default(), Random(13));
+        let mut looked = 0;
+        for (seq, len) in [0, 1, 31, 32, 33, 100, 300].into_iter().enumerate() {
+            let batch = batch(seq as u64 + 1, len, 20, 0, &mut random);
+            let expected = Steps.update_batch(&mut expected_state, batch.clone());
+            assert_eq!(engine.update_prefetched(&Steps, &mut state, batch).expect("no failure"), expected);
+            assert_eq!(state, expected_state, "{len} operations");
+            looked += len;
+            assert_eq!(engine.metrics.get(Counter::prefetched), looked);
+        }
+        let requests = UnorderedBatch::from_requests(batch(9, 50, 20, 0, &mut random).into_updates());
+        let expected = Steps.unordered_batched_execution(&state, requests.clone());
+        assert_eq!(engine.answer_prefetched(&Steps, &state, requests).expect("no failure"), expected);
+        assert_eq!(engine.metrics.get(Counter::prefetched), looked + 50);
+    }
+}
+
+#[test]
+fn the_loop_looks_ahead_where_that_was_faster() {
+    /// Says what batches of 100 operations took until they are to be looked at.
+    fn teach(governor: &mut Governor) {
+        for _ in 0..10_000 {
+            let plan = governor.plan(100);
+            if plan.way == Way::Prefetched {
+                return;
+            }
+            governor.record(100, plan.way, Duration::from_micros(50), Counts::default());
+        }
+        panic!("it was not tried");
+    }
+    for threads in [1, 2] {
+        let mut engine = engine::<true>(threads, u64::MAX, ExecutionMode::Adaptive, true);
+        let (mut state, mut expected_state, mut random) = (Map::default(), Map::default(), Random(14));
+        teach(&mut engine.governor);
+        let batch_of_100 = batch(1, 100, 20, 0, &mut random);
+        let expected = Steps.update_batch(&mut expected_state, batch_of_100.clone());
+        let replies = engine.execute(&Steps, &mut state, batch_of_100, &mut |_| {}).expect("no failure");
+        assert_eq!((replies, &state), (expected, &expected_state));
+        assert_eq!(engine.metrics.get(Counter::prefetched), 100);
+        assert_eq!(engine.metrics.get(Counter::sequential_batches), 1);
+        teach(&mut engine.unordered.governor);
+        let requests = UnorderedBatch::from_requests(batch(2, 100, 20, 0, &mut random).into_updates());
+        let expected = Steps.unordered_batched_execution(&state, requests.clone());
+        assert_eq!(engine.execute_unordered(&Steps, &state, requests).expect("no failure"), expected);
+        assert_eq!(engine.metrics.get(Counter::prefetched), 200);
+        assert_eq!(engine.metrics.get(Counter::unordered_in_parallel), 0);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::{Consent, Governor, Plan, Speculative, Way};
 use crate::app::{Reply, Request, ScalableApp, answer};
 use crate::batch::UnorderedBatch;
 use crate::error::{Failure, caught};
+use crate::executor::ExecutionMode;
 use crate::executor::sequential::answer_in_place;
 use crate::metrics::Counter;
 use crate::raw::exchange::Exchange;
@@ -25,7 +26,7 @@ const SHORT: usize = 16;
 
 /// What an engine knows of unordered requests.
 pub(super) struct Unordered {
-    governor: Governor,
+    pub(super) governor: Governor,
     pub(super) prefetching: Prefetching,
 }
 
@@ -73,7 +74,8 @@ where
         batch: UnorderedBatch<Request<A, S>>,
     ) -> Result<BatchReplies<Reply<A, S>>, Failure> {
         let len = batch.len();
-        if len < 2 || self.unordered.governor.passes(len) {
+        let decided = len < 2 || self.mode == ExecutionMode::Sequential;
+        if decided || self.unordered.governor.passes(len) {
             return answer_in_place(app, state, batch);
         }
         let plan = Self::planned_by(self.mode, Consent::default(), &mut self.unordered.governor, len);

@@ -8,7 +8,7 @@ use crate::executor::adaptive::Way;
 use crate::executor::adaptive::burst::Burst;
 use crate::executor::adaptive::cost::{Average, Common, Cost, WEIGHT};
 use crate::executor::adaptive::inflation::{Inflation, Lengths};
-use crate::executor::adaptive::measuring::Difference;
+use crate::executor::adaptive::measuring::{Difference, LONG_NS};
 use crate::executor::adaptive::sharing::Sharing;
 use crate::executor::adaptive::trials::{Outcome, Trials};
 use crate::retire::Counts;
@@ -154,8 +154,8 @@ impl Class {
     /// Takes in how a batch of `len` operations that ran in `way` went.
     pub fn record(&mut self, len: usize, way: Way, took: Duration, counts: Counts, common: &mut Common) {
         // Where threads share a batch, far more is at stake.
-        let is_short = matches!(way, Way::AtTurn | Way::Prefetched);
-        let deciding_ns = if is_short { DECIDING_NS } else { 0.0 };
+        let on_one_thread = matches!(way, Way::AtTurn | Way::Prefetched);
+        let deciding_ns = if on_one_thread { DECIDING_NS } else { 0.0 };
         let took_ns = (took.as_nanos() as f64 + deciding_ns).min(self.longest(len));
         let worked_ns = counts.worked.as_nanos() as f64;
         if counts.speculations > 0 {
@@ -247,7 +247,9 @@ impl Class {
             }
             self.operation_ns.add(ns);
         }
-        let measured = self.operation_ns.0.map_or(0, |ns| self.difference.measured(ns, self.measured > 0));
+        // One thread runs all of a batch whatever its way, so there is nothing to measure operations for.
+        let measures = self.operation_ns.0.filter(|_| !common.alone);
+        let measured = measures.map_or(0, |ns| self.difference.measured(ns, self.measured > 0));
         if (measured > 0) != (self.measured > 0) {
             // Costs are in another measure from here on.
             (self.cost, self.common) = (Default::default(), [COMMON; Way::ALL.len()]);
@@ -304,6 +306,11 @@ impl Class {
         self.stale(Way::OneMoment, common) >= CONTENDED
     }
 
+    /// Of longer operations, waiting for keys is no noticeable part.
+    fn mostly_waits(&self) -> bool {
+        self.measured == 0 && self.operation_ns.0.is_some_and(|ns| ns < LONG_NS)
+    }
+
     /// Whether to try a way now and then.
     fn is_worth_a_try(&self, way: Way, common: &Common) -> bool {
         let consented = match way {
@@ -312,9 +319,8 @@ impl Class {
             Way::OneMoment => !common.alone,
             Way::Forwarding => !common.alone && common.consent.forwarding && self.is_contended(common),
             Way::ByHints => !common.alone && common.consent.hints && self.is_contended(common),
-            // Of longer operations, waiting for keys is no noticeable part.
-            Way::AtTurn => common.consent.in_place && self.measured == 0,
-            Way::Prefetched => common.consent.prefetching && self.measured == 0,
+            Way::AtTurn => common.consent.in_place && self.mostly_waits(),
+            Way::Prefetched => common.consent.prefetching && self.mostly_waits(),
         };
         consented && way != self.in_use
     }

@@ -59,7 +59,7 @@ pub trait Application<S>: Send + Sync + 'static {
 
     /// Answers read-only requests; the replies are in the order of the requests.
     ///
-    /// The sequential executors call this method; the parallel ones may call
+    /// Override it only to do the same faster. The sequential executors call this method; the parallel ones may call
     /// [`unordered_execution`](Application::unordered_execution) for each instead, on any of their threads.
     fn unordered_batched_execution(
         &self,

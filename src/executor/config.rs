@@ -199,10 +199,8 @@ impl ExecutorConfig {
                 "{threads} threads share {cores} cores: only {cores} are pinned, and idle ones give way"
             ));
         }
-        if threads == 1 && self.mode == ExecutionMode::Adaptive {
-            notes.push(
-                "one thread has nobody to run ahead of it: no way of several threads is tried".to_owned(),
-            );
+        if threads == 1 && self.mode != ExecutionMode::Sequential {
+            notes.push("one thread has nobody to share batches with: speculation gains nothing".to_owned());
         }
         Ok(ConfigReport { threads, cores, notes })
     }

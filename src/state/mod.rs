@@ -93,10 +93,9 @@ pub trait CRUDState: Send {
         None
     }
 
-    /// Brings the values of keys near, for requests that will soon look at them, or write them: into the processor's
-    /// caches, or into memory.
-    /// It shows nothing and changes nothing. `keys` are what [`whereabouts`](CRUDState::whereabouts) said, all of the same
-    /// moment of the state; there are many, so that it need not wait for one before it asks for the next.
+    /// Brings the values of keys near, for requests that will soon look at them or write them: into the processor's caches, or
+    /// into memory. It shows nothing and changes nothing. `keys` are what [`whereabouts`](CRUDState::whereabouts) said, all of the
+    /// same moment of the state; there are many, so that it need not wait for one before it asks for the next.
     ///
     /// The engine calls it where the application gives [`hints`](crate::app::ScalableApp::hints), and only as long as that
     /// saves time.
